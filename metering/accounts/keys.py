@@ -1,0 +1,68 @@
+"""API keys: made with a secret that is shown once, revoked for good."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from metering.errors import MeteringError, NotFound
+from metering.ids import NewKey, new_api_key
+from metering.models import ApiKey, Customer
+
+CUSTOMER_SCOPES = ("meter", "usage:read")
+OPERATOR_SCOPES = ("events:write",)
+SCOPES = CUSTOMER_SCOPES + OPERATOR_SCOPES
+
+
+class InvalidKey(MeteringError):
+    code = "invalid-key"
+
+
+def create_key(
+    session: Session,
+    customer: Customer | None,
+    *,
+    name: str,
+    scopes: Sequence[str],
+    now: datetime,
+    by_operator: bool = False,
+) -> tuple[ApiKey, NewKey]:
+    """A new key of `customer`, or of the operators (None), and its secret.
+
+    Raises:
+        InvalidKey: no name, an unknown scope, or one that only operators grant.
+    """
+    if not name.strip():
+        raise InvalidKey("a key needs a name, so that people know what it is for", field="name")
+    grantable = SCOPES if by_operator else CUSTOMER_SCOPES
+    wrong = [scope for scope in scopes if scope not in grantable]
+    if wrong or not scopes:
+        raise InvalidKey(f"the scopes must be some of: {', '.join(grantable)}", field="scopes", wrong=wrong)
+    made = new_api_key(customer.partition if customer else 0)
+    key = ApiKey(
+        customer_id=customer.id if customer else None,
+        name=name.strip(),
+        prefix=made.prefix,
+        digest=made.digest,
+        partition=customer.partition if customer else 0,
+        scopes=list(dict.fromkeys(scopes)),
+        created_at=now,
+    )
+    session.add(key)
+    session.flush()
+    return key, made
+
+
+def revoke_key(session: Session, customer: Customer, key_id: int, *, now: datetime) -> ApiKey:
+    """Raises NotFound, also for a key that is another customer's."""
+    key = session.scalars(select(ApiKey).where(ApiKey.id == key_id, ApiKey.customer_id == customer.id)).one_or_none()
+    if key is None:
+        raise NotFound("there is no such key", key=key_id)
+    key.revoked_at = key.revoked_at or now
+    session.flush()
+    return key
+
+
+def keys_of(session: Session, customer: Customer) -> Sequence[ApiKey]:
+    return session.scalars(select(ApiKey).where(ApiKey.customer_id == customer.id).order_by(ApiKey.id.desc())).all()

@@ -1,0 +1,104 @@
+"""Billing periods: stored rows, half-open, without gaps. Without a Stripe subscription they are calendar months in the
+customer's time zone.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from metering.errors import MeteringError
+from metering.models import Customer, Period
+
+
+class UnknownTimeZone(MeteringError):
+    code = "unknown-time-zone"
+
+
+def zone(name: str) -> ZoneInfo:
+    """Raises UnknownTimeZone for a name that the IANA database does not know."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UnknownTimeZone(f"{name!r} is no time zone of the IANA database", timezone=name) from None
+
+
+def month_around(moment: datetime, timezone: str) -> tuple[datetime, datetime]:
+    """The calendar month in `timezone` that holds `moment`, as `[start, end)` in UTC."""
+    local = moment.astimezone(zone(timezone))
+    start = local.replace(day=1, hour=0, minute=0, second=0, microsecond=0, fold=0)
+    end = _next_month(start)
+    return start.astimezone(UTC), end.astimezone(UTC)
+
+
+def months_until(start: datetime, timezone: str, until: datetime) -> list[tuple[datetime, datetime]]:
+    """Months from `start` on, without a gap, up to and including the one after the month that holds `until`."""
+    spans: list[tuple[datetime, datetime]] = []
+    begins = start
+    while not spans or spans[-1][0] <= until:
+        # An instant inside the month, not its edge: after a change of time zone the edge may lie in two months.
+        _, ends = month_around(begins + timedelta(hours=26), timezone)
+        spans.append((begins, ends))
+        begins = ends
+    return spans
+
+
+def _next_month(start: datetime) -> datetime:
+    year, month = divmod(start.year * 12 + start.month, 12)
+    return start.replace(year=year, month=month + 1)
+
+
+def ensure_periods(session: Session, customers: Iterable[Customer], now: datetime) -> list[int]:
+    """Make the current and the next period of these customers where missing; the ids of customers that got one."""
+    customers = list(customers)
+    last = _last_periods(session, [customer.id for customer in customers])
+    grown = []
+    for customer in customers:
+        previous = last.get(customer.id)
+        start = previous[0] if previous else month_around(now, customer.timezone)[0]
+        if previous and previous[1] > now:
+            continue  # the next one exists already
+        spans = months_until(start, customer.timezone, now)
+        session.add_all(
+            Period(customer_id=customer.id, starts_at=begins, ends_at=ends, plan=customer.plan)
+            for begins, ends in spans
+        )
+        grown.append(customer.id)
+    session.flush()
+    return grown
+
+
+def customers_without_next(session: Session, now: datetime, limit: int = 500) -> Sequence[Customer]:
+    """Customers whose last stored period has begun, so that the intake would soon know no next one."""
+    starts = func.max(Period.starts_at)
+    query = (
+        select(Customer)
+        .outerjoin(Period, Period.customer_id == Customer.id)
+        .group_by(Customer.id)
+        .having((starts <= now) | starts.is_(None))
+        .order_by(Customer.id)
+        .limit(limit)
+    )
+    return session.scalars(query).all()
+
+
+def current_period(session: Session, customer_id: int, now: datetime) -> Period:
+    """The stored period that holds `now`. Raises MeteringError where none is stored (yet)."""
+    period = session.scalars(
+        select(Period).where(Period.customer_id == customer_id, Period.starts_at <= now, Period.ends_at > now)
+    ).one_or_none()
+    if period is None:
+        raise MeteringError("the billing period that holds this moment is not stored", at=now)
+    return period
+
+
+def _last_periods(session: Session, customer_ids: Sequence[int]) -> dict[int, tuple[datetime, datetime]]:
+    """The end of the last period and the start of it, by customer."""
+    rows = session.execute(
+        select(Period.customer_id, func.max(Period.ends_at), func.max(Period.starts_at))
+        .where(Period.customer_id.in_(customer_ids))
+        .group_by(Period.customer_id)
+    )
+    return {row[0]: (row[1], row[2]) for row in rows}

@@ -1,0 +1,178 @@
+"""The catalog's nouns. All are frozen; a value that passed validation can be relied on everywhere else.
+
+A meter's quantities live in three forms: what people write (`Decimal`, in the meter's unit), the scaled whole number
+that counters and tables hold (`units`, 10^-scale of the meter's unit), and the charged units of its price.
+"""
+
+from decimal import Decimal
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from metering.catalog.quantities import exact, parse_size
+from metering.errors import BadQuantity, UnknownMeter
+
+MAX_UNITS = 2**53 - 1
+"""The largest count: Redis' Lua and JSON readers hold numbers as doubles, which are exact up to here."""
+
+Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+JsonPath = Annotated[str, Field(pattern=r"^\$(\.[A-Za-z_][A-Za-z0-9_-]*)+$")]
+Amount = Annotated[Decimal, BeforeValidator(exact), Field(ge=0)]
+Aggregation = Literal["sum", "count", "max", "min", "avg", "latest", "unique_count", "time_weighted"]
+
+
+class Noun(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Meter(Noun):
+    """What is counted. `event_type` and `value_property` say which events it reads and where their quantity is."""
+
+    key: Key
+    name: str = Field(min_length=1, max_length=250)
+    unit: str = Field(min_length=1, max_length=60)
+    aggregation: Aggregation
+    kind: Literal["usage", "level"] = "usage"
+    bills_as: Literal["time_weighted", "maximum"] | None = None
+    event_type: str = Field(default="", max_length=100)
+    value_property: JsonPath = "$.value"
+    group_by: dict[Key, JsonPath] = Field(default_factory=dict)
+    scale: int = Field(default=0, ge=0, le=9)
+    display: Literal["number", "bytes", "seconds"] = "number"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.is_level and self.bills_as is None:
+            raise ValueError('a meter of kind "level" says how it bills: bills_as = "time_weighted" or "maximum"')
+        if self.is_level and self.aggregation not in ("latest", "time_weighted", "max"):
+            raise ValueError(f'a meter of kind "level" cannot be aggregated as "{self.aggregation}"')
+        if not self.is_level and (self.bills_as is not None or self.aggregation == "time_weighted"):
+            raise ValueError('bills_as and "time_weighted" are for meters of kind "level"')
+        return self
+
+    @property
+    def is_level(self) -> bool:
+        return self.kind == "level"
+
+    @property
+    def counts_live(self) -> bool:
+        """Whether the intake keeps a live counter of it, so that a limit can hold it."""
+        return self.is_level or self.aggregation in ("sum", "count")
+
+    def to_units(self, value: object, *, signed: bool = False) -> int:
+        """`value`, in the meter's unit, as the scaled whole number that is counted.
+
+        Raises:
+            BadQuantity: not a finite number, negative (unless `signed`), more than `scale` decimal places, or
+                larger than 2^53 - 1 scaled units.
+        """
+        try:
+            scaled = exact(value).scaleb(self.scale)
+        except (ValueError, ArithmeticError) as error:
+            raise self._bad(value, str(error)) from None
+        if scaled < 0 and not signed:
+            raise self._bad(value, "is negative")
+        if abs(scaled) > MAX_UNITS:
+            raise self._bad(value, f"is larger than {self.to_quantity(MAX_UNITS)}")
+        if scaled != scaled.to_integral_value():
+            raise self._bad(value, f"has more than {self.scale} decimal places")
+        return int(scaled)
+
+    def _bad(self, value: object, why: str) -> BadQuantity:
+        return BadQuantity(f"{self.key}: the quantity {value!r} {why}", meter=self.key, reason=why)
+
+    def to_quantity(self, units: int | Decimal) -> Decimal:
+        """Scaled units back as a decimal in the meter's unit."""
+        return Decimal(units).scaleb(-self.scale)
+
+
+class Tier(Noun):
+    """One step of a tiered price: `up_to` charged units (None: the last one), at `amount` each, plus `flat`."""
+
+    up_to: Amount | None = None
+    amount: Amount = Decimal(0)
+    flat: Amount = Decimal(0)
+
+
+class Price(Noun):
+    """What a meter costs. One charged unit holds `size` of the meter's units (unit-seconds for time-weighted)."""
+
+    model: Literal["per_unit", "package", "graduated", "volume"] = "per_unit"
+    unit: str
+    size: Annotated[Decimal, BeforeValidator(exact), Field(gt=0)] = Decimal(1)
+    amount: Amount = Decimal(0)
+    included: Amount = Decimal(0)
+    tiers: tuple[Tier, ...] = ()
+
+    @model_validator(mode="after")
+    def _tiers_fit(self) -> Self:
+        tiered = self.model in ("graduated", "volume")
+        if tiered != bool(self.tiers):
+            raise ValueError(f'tiers belong to "graduated" and "volume" prices, this one is "{self.model}"')
+        steps = [tier.up_to for tier in self.tiers[:-1]]
+        bounds = [step for step in steps if step is not None]
+        if len(bounds) != len(steps) or bounds != sorted(set(bounds)) or (tiered and self.tiers[-1].up_to is not None):
+            raise ValueError("tiers rise by up_to, and only the last one goes without")
+        return self
+
+
+class Limit(Noun):
+    """How much of a meter a plan allows, in the meter's unit. A soft limit is shown and alerted, never refused."""
+
+    value: Annotated[Decimal, Field(ge=0)]
+    mode: Literal["hard", "soft"] = "hard"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, data: Any) -> Any:
+        """A bare number or size stands for a hard limit."""
+        return data if isinstance(data, dict) else {"value": data}
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _sizes(cls, value: object) -> Decimal:
+        return parse_size(value) if isinstance(value, str) else exact(value)
+
+
+class Plan(Noun):
+    key: Key
+    name: str = Field(min_length=1, max_length=250)
+    base_fee: Amount = Decimal(0)
+    limits: dict[Key, Limit] = Field(default_factory=dict)
+    prices: dict[Key, Price] = Field(default_factory=dict)
+
+
+class Catalog(Noun):
+    """Everything that is sold, checked as a whole."""
+
+    version: str = Field(min_length=1)
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    meters: dict[Key, Meter] = Field(min_length=1)
+    prices: dict[Key, Price] = Field(default_factory=dict)
+    plans: dict[Key, Plan] = Field(min_length=1)
+    alert_percents: tuple[Annotated[int, Field(gt=0, le=1000)], ...] = (80, 100)
+
+    def meter(self, key: str) -> Meter:
+        """Raises UnknownMeter."""
+        try:
+            return self.meters[key]
+        except KeyError:
+            known = ", ".join(self.meters)
+            raise UnknownMeter(f"there is no meter {key!r}; there are: {known}", meter=key) from None
+
+    @cached_property
+    def meters_by_event_type(self) -> dict[str, tuple[Meter, ...]]:
+        found: dict[str, tuple[Meter, ...]] = {}
+        for meter in self.meters.values():
+            found[meter.event_type] = (*found.get(meter.event_type, ()), meter)
+        return found
+
+    def price(self, plan_key: str, meter_key: str) -> Price | None:
+        """The price of a meter in a plan: the plan's own, else the catalog's, else None (it costs nothing)."""
+        return self.plans[plan_key].prices.get(meter_key) or self.prices.get(meter_key)
+
+    def limit_units(self, plan_key: str, meter: Meter) -> tuple[int | None, str]:
+        """The limit of a meter in a plan as scaled units and its mode: (None, "none") where there is none."""
+        limit = self.plans[plan_key].limits.get(meter.key)
+        return (None, "none") if limit is None else (meter.to_units(limit.value), limit.mode)

@@ -1,0 +1,71 @@
+"""Names and digests that several parts must agree on: partitions, identities, API keys. Pure."""
+
+import hashlib
+import secrets
+import uuid
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+KEY_MARK = "mk"
+VISIBLE_PREFIX = 10
+
+
+def partition_of(customer_key: str, partitions: int) -> int:
+    """Where a customer's counters and stream live; must never change for a customer once it was stored."""
+    return zlib.crc32(customer_key.encode()) % partitions
+
+
+def identity_digest(customer_key: str, source: str, event_id: str) -> str:
+    """The identity of an event, (customer, source, id), as 32 hex digits. Length prefixes keep parts apart."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (customer_key, source, event_id):
+        raw = part.encode()
+        digest.update(len(raw).to_bytes(4, "big"))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def payload_digest(payload: Mapping[str, Any]) -> str:
+    """What an event says, apart from its identity, as 32 hex digits: equal for equal JSON in any key order."""
+    raw = orjson.dumps(payload, option=orjson.OPT_SORT_KEYS, default=str)
+    return hashlib.blake2b(raw, digest_size=16).hexdigest()
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A freshly made API key: the only moment at which its secret exists in clear."""
+
+    secret: str
+    prefix: str
+    digest: str
+
+
+def new_api_key(partition: int) -> NewKey:
+    """A random key that carries its partition in clear: `mk_<partition, two hex digits>_<43 characters>`."""
+    secret = f"{KEY_MARK}_{partition:02x}_{secrets.token_urlsafe(32)}"
+    return NewKey(secret=secret, prefix=secret[:VISIBLE_PREFIX], digest=key_digest(secret))
+
+
+def key_digest(secret: str) -> str:
+    """SHA-256 of the key: what is stored. A key has 256 random bits, so no slow hash is needed."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def key_partition(secret: str) -> int | None:
+    """The partition that a key names, or None for something that is no key of ours."""
+    mark, _, rest = secret.partition("_")
+    number, _, random_part = rest.partition("_")
+    if mark != KEY_MARK or len(number) != 2 or len(random_part) < 40:
+        return None
+    try:
+        return int(number, 16)
+    except ValueError:
+        return None

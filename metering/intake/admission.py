@@ -1,0 +1,192 @@
+"""Admission: may this call go ahead, and what did it use in the end? The Python side of the scripts.
+
+Always holds: checking and holding is one step over all limits of a call, all or nothing; a settlement is recorded in
+full, once, however often it is sent; a reservation whose process died comes free with its lease.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from redis import Redis
+
+from metering.catalog import Meter
+from metering.clock import from_micros, to_micros
+from metering.errors import UnknownMeter
+from metering.ids import partition_of
+from metering.intake import scripts
+from metering.intake.event import UsageEvent, live_kind
+from metering.intake.refusals import limit_exceeded, record_refusal, refusal
+from metering.intake.values import Admission, Ask, Caller, MeterStanding, Replay, Settlement, Span, Standing
+
+MAX_EVENTS_PER_SCRIPT = 500
+"""More would keep Redis from answering anybody else for too long."""
+
+CALL_IDENTITY_MS = 3_600_000
+"""How long the identity of a call is remembered: only its own process can send it again."""
+
+
+class Intake:
+    """The one door for usage. Holds no state of its own: any number of processes may have one."""
+
+    def __init__(self, redis: Redis, meters: Mapping[str, Meter], partitions: int, lease_seconds: float) -> None:
+        self.redis = redis
+        self.meters = meters
+        self.partitions = partitions
+        self.lease_micros = int(lease_seconds * 1_000_000)
+
+    def partition(self, customer: str) -> int:
+        return partition_of(customer, self.partitions)
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def reserve(self, ask: Ask, *, rid: str, partition: int, now: datetime) -> Admission | Replay:
+        """Let a call in, holding `ask.reserve` (scaled units by meter) until it settles or its lease runs out.
+
+        Raises:
+            NotAuthenticated, NotPermitted, UnknownCustomer, UnknownMeter: it may not come in at all.
+            LimitExceeded: a hard limit would be passed; nothing was held.
+            IdempotencyRunning, IdempotencyMismatch: as the IETF draft on Idempotency-Key says.
+            IntakeUnavailable: nobody can tell right now.
+        """
+        moment = to_micros(now)
+        idem = ask.idempotency
+        args: list[Any] = [moment, self.lease_micros, rid, ask.key_digest, ask.scope, ask.customer]
+        args += [idem.digest, idem.fingerprint] if idem else ["", ""]
+        for meter, units in ask.reserve.items():
+            args += [meter, self._kind(meter), units]
+        answer = scripts.run(self.redis, "reserve", partition, *args)
+        code = answer[0].decode()
+        if code == "replay":
+            return Replay(customer=answer[1].decode(), answer=answer[3])
+        if code not in ("ok", "limit"):
+            raise refusal(code, answer[1:])
+        period = Span(int(answer[3]), from_micros(int(answer[4])), from_micros(int(answer[5])))
+        standings = tuple(_standings(tuple(ask.reserve), answer[7:], width=4))
+        if code == "limit":
+            raise limit_exceeded(self.meters, standings, int(answer[6]) - 1, ask.reserve, period)
+        return Admission(
+            rid=rid,
+            partition=partition,
+            customer=answer[1].decode(),
+            key_id=int(answer[2]) if answer[2] else None,
+            period=period,
+            admitted=moment,
+            meters=standings,
+            idempotency=idem,
+        )
+
+    def settle(
+        self, admission: Admission, events: Sequence[UsageEvent], *, now: datetime, answer: bytes = b""
+    ) -> Settlement:
+        """Record what the call really used and give its reservation back, in one step that may be repeated.
+
+        Raises:
+            InvalidUsage: a level would fall below zero; nothing was recorded.
+            IntakeUnavailable: unknown whether it was recorded; settle again.
+        """
+        idem = admission.idempotency
+        args: list[Any] = [to_micros(now), admission.rid, admission.customer, admission.admitted, CALL_IDENTITY_MS]
+        args += [idem.digest, idem.fingerprint, idem.window_ms, answer] if idem else ["", "", "0", ""]
+        for event in events:
+            args += [event.meter, self._kind(event.meter), event.op, event.units]
+            args += [event.digest, event.payload, event.message()]
+        reply = scripts.run(self.redis, "settle", admission.partition, *args)
+        code = reply[0].decode()
+        if code not in ("ok", "duplicate"):
+            raise refusal(code, reply[1:])
+        names = [event.meter for event in events]
+        return Settlement(duplicate=code == "duplicate", meters=tuple(_standings(names, reply[4:], width=5)))
+
+    def release(self, admission: Admission) -> None:
+        """Give the reservation back: the call failed, so it consumes nothing."""
+        idem = admission.idempotency.digest if admission.idempotency else ""
+        scripts.run(self.redis, "release", admission.partition, admission.rid, admission.customer, idem)
+
+    def renew(self, admission: Admission, *, now: datetime) -> bool:
+        """Keep the reservation of a call that still runs. False: it had expired, its quota may be gone."""
+        idem = admission.idempotency.digest if admission.idempotency else ""
+        expiry = to_micros(now) + self.lease_micros
+        return bool(
+            scripts.run(self.redis, "renew", admission.partition, expiry, admission.rid, admission.customer, idem)
+        )
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        partition: int,
+        events: Sequence[UsageEvent],
+        *,
+        now: datetime,
+        identity_window_seconds: float,
+        backlog_limit: int,
+        enforce: bool = False,
+    ) -> int:
+        """Record up to 500 events of one partition, all or none; how many were new.
+
+        Raises:
+            UsageConflict: an identity is taken by another payload; `facts["items"]` are their places.
+            LimitExceeded: with `enforce`, a hard limit would be passed.
+            UnknownCustomer, InvalidUsage: `facts["item"]` is the place of the first event that cannot be recorded.
+            IntakeUnavailable: unknown whether they were recorded; send them again.
+        """
+        args: list[Any] = [to_micros(now), int(enforce), int(identity_window_seconds * 1000), backlog_limit]
+        for event in events:
+            args += [event.digest, event.payload, event.customer, event.meter, self._kind(event.meter)]
+            args += [event.op, event.units, event.time, event.message()]
+        reply = scripts.run(self.redis, "record", partition, *args)
+        code = reply[0].decode()
+        if code == "ok":
+            return int(reply[1])
+        if code == "limit":
+            event = events[int(reply[1])]
+            standing = next(_standings([event.meter], reply[2:6], width=4))
+            period = Span(0, from_micros(int(reply[6])), from_micros(int(reply[7])))
+            raise limit_exceeded(self.meters, (standing,), 0, {event.meter: event.units}, period)
+        raise record_refusal(code, reply[1:])
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def authenticate(self, key_digest: str, partition: int, *, now: datetime) -> Caller:
+        """Who carries this key. Raises NotAuthenticated, IntakeUnavailable."""
+        reply = scripts.run(self.redis, "authenticate", partition, to_micros(now), key_digest)
+        if reply[0] != b"ok":
+            raise refusal(reply[0].decode(), reply[1:])
+        return Caller(reply[1].decode(), int(reply[2]), frozenset(reply[3].decode().split()))
+
+    def standing(self, customer: str, meters: Iterable[str], *, now: datetime) -> Standing:
+        """Where a customer stands now on `meters`. Raises UnknownCustomer, IntakeUnavailable."""
+        names = list(meters)
+        args: list[Any] = [to_micros(now), customer]
+        for name in names:
+            args += [name, self._kind(name)]
+        reply = scripts.run(self.redis, "standing", self.partition(customer), *args)
+        if reply[0] != b"ok":
+            raise refusal(reply[0].decode(), reply[1:])
+        return Standing(
+            customer=customer,
+            plan=reply[1].decode(),
+            status=reply[2].decode(),
+            period=Span(int(reply[3]), from_micros(int(reply[4])), from_micros(int(reply[5]))),
+            meters=tuple(_standings(names, reply[6:], width=4)),
+        )
+
+    def _kind(self, meter: str) -> str:
+        try:
+            return live_kind(self.meters[meter])
+        except KeyError:
+            raise UnknownMeter(f"there is no meter {meter!r}", meter=meter) from None
+
+
+def _standings(meters: Sequence[str], values: Sequence[bytes], *, width: int) -> Iterator[MeterStanding]:
+    for place, meter in enumerate(meters):
+        mode, limit, used, held, *rest = values[place * width : (place + 1) * width]
+        yield MeterStanding(
+            meter=meter,
+            mode=mode.decode(),  # type: ignore[arg-type]  # the scripts know three modes
+            limit=int(limit) if limit else None,
+            used=int(used),
+            held=int(held),
+            overshoot=bool(rest and int(rest[0])),
+        )

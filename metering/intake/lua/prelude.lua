@@ -1,0 +1,146 @@
+-- Shared by all scripts of the intake. KEYS[1] is the partition's prefix, "m:{7}:": every key starts with it, so all of
+-- them lie in one slot.
+--
+--   gen                 generation of the counters; missing: nothing here may be believed (answer: "outage")
+--   seq, stream         last sequence number, and the usage stream with entries <gen>-<seq>
+--   fixed               id of the last correction that was applied
+--   c:<customer>        what must be known of a customer: version, status, periods, limits
+--   k:<digest>          what must be known of an API key
+--   u:<customer>:<id>   used units by meter in the period with that id
+--   l:<customer>        level by meter; "<meter>@" the time of its last set, "<meter>~" of its last change
+--   h:, r:, z:<customer>  held units, reservations, and their leases by expiry
+--   d:<digest>          payload digest of an identity, for the remembered window
+--   i:<customer>:<d>    Idempotency-Key: fingerprint, running reservation, stored answer
+--   seen                time of last use by API key id
+--
+-- Reservations are kept out of the append-only file (`volatile`): a call then costs one fsync, at its settlement, and a
+-- Redis that was killed has merely forgotten what was held, as if the leases had run out.
+-- Numbers travel as the strings that came; sums stay below 2^53, where a double is exact.
+
+if redis.replicate_commands then redis.replicate_commands() end
+
+local call = redis.call
+local P = KEYS[1]
+local EXACT = 9007199254740991
+
+local function volatile() redis.set_repl(redis.REPL_NONE) end
+local function durable() redis.set_repl(redis.REPL_ALL) end
+
+local function int(number) return string.format('%.0f', number) end
+local function num(text) return tonumber(text or '0') or 0 end
+
+local function split(text, mark)
+  local parts = {}
+  for part in string.gmatch(text .. mark, '(.-)%' .. mark) do parts[#parts + 1] = part end
+  return parts
+end
+
+local function period(text)
+  if not text or text == '' then return nil end
+  local parts = split(text, '|')
+  return { id = parts[1], starts = tonumber(parts[2]), ends = tonumber(parts[3]) }
+end
+
+-- The state of a customer, or nil. `limits` looks up the current period's ("0:") or the next one's ("1:").
+local function customer_state(customer)
+  local fields = call('HMGET', P .. 'c:' .. customer, 'v', 's', 'p0', 'p1', 'pp')
+  if not fields[1] then return nil end
+  return { status = fields[2], now = period(fields[3]), coming = period(fields[4]), past = period(fields[5]),
+           key = P .. 'c:' .. customer }
+end
+
+local function within(span, time) return span and time >= span.starts and time < span.ends end
+
+-- The period in force at `time` and the prefix of its limits; nil when the stored state is too old to tell.
+local function in_force(state, time)
+  if within(state.now, time) then return state.now, '0:' end
+  if within(state.coming, time) then return state.coming, '1:' end
+  return nil
+end
+
+-- The period an event of `time` counts in, admitted `now`: its own while that is open, else the one in force.
+local function counted_in(state, time, now)
+  local own = in_force(state, time)
+  if own then return own end
+  if within(state.past, time) then return state.past end
+  return (in_force(state, now))
+end
+
+local function limit_of(state, which, meter)
+  local text = call('HGET', state.key, which .. meter)
+  if not text then return nil end
+  local mode, value = string.match(text, '^(%a+)|(%d*)$')
+  return mode, value
+end
+
+local function used_of(customer, kind, period_id, meter)
+  if kind == 'l' then return num(call('HGET', P .. 'l:' .. customer, meter)) end
+  return num(call('HGET', P .. 'u:' .. customer .. ':' .. period_id, meter))
+end
+
+local function held_field(kind, period_id, meter)
+  return kind == 'l' and ('L:' .. meter) or (period_id .. ':' .. meter)
+end
+
+local function held_of(customer, field) return num(call('HGET', P .. 'h:' .. customer, field)) end
+
+-- A reservation is stored as "period|field=units|field=units…".
+local function drop_hold(customer, rid)
+  local text = call('HGET', P .. 'r:' .. customer, rid)
+  if not text then return nil end
+  local parts = split(text, '|')
+  local held = {}
+  for i = 2, #parts do
+    local field, units = string.match(parts[i], '^(.*)=(%-?%d+)$')
+    held[field] = tonumber(units)
+    if call('HINCRBY', P .. 'h:' .. customer, field, '-' .. units) == 0 then
+      call('HDEL', P .. 'h:' .. customer, field)
+    end
+  end
+  call('HDEL', P .. 'r:' .. customer, rid)
+  call('ZREM', P .. 'z:' .. customer, rid)
+  return { period = parts[1], held = held }
+end
+
+-- Quota whose process died comes free here, at the next call: no job is needed.
+local function expire_holds(customer, now)
+  local due = call('ZRANGEBYSCORE', P .. 'z:' .. customer, '-inf', now, 'LIMIT', 0, 200)
+  for _, rid in ipairs(due) do drop_hold(customer, rid) end
+end
+
+-- The effect that `op` has on the live counter. For a level a set that comes late cannot be told here: the drain,
+-- which has the history, corrects the counter.
+local function effect_of(customer, op, kind, meter, units, time)
+  if kind == 'x' then return 0 end
+  if kind == 'u' then return units end
+  local level = P .. 'l:' .. customer
+  local set_at = num(call('HGET', level, meter .. '@'))
+  if op == 'change' then return time < set_at and 0 or units end
+  local changed_at = num(call('HGET', level, meter .. '~'))
+  if time < set_at or time < changed_at then return 0 end
+  return units - num(call('HGET', level, meter))
+end
+
+local function count(customer, op, kind, period_id, meter, effect, time)
+  if kind == 'u' then
+    call('HINCRBY', P .. 'u:' .. customer .. ':' .. period_id, meter, int(effect))
+  elseif kind == 'l' then
+    local level = P .. 'l:' .. customer
+    call('HINCRBY', level, meter, int(effect))
+    local mark = meter .. (op == 'set' and '@' or '~')
+    if time > num(call('HGET', level, mark)) then call('HSET', level, mark, int(time)) end
+  end
+end
+
+-- Append one entry to the stream. `fields` alternate decision and message.
+local function append(fields)
+  local entry = call('GET', P .. 'gen') .. '-' .. int(call('INCR', P .. 'seq'))
+  call('XADD', P .. 'stream', entry, unpack(fields))
+  return entry
+end
+
+local function decision(item, period_id, effect, flags)
+  return (item - 1) .. '|' .. period_id .. '|' .. int(effect) .. '|' .. flags
+end
+
+local function ready() return call('EXISTS', P .. 'gen') == 1 end

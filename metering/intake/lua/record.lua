@@ -1,0 +1,70 @@
+-- Record events, all or none. ARGV: now, enforce (0|1), identity ttl (ms), backlog limit, then for each event:
+--       digest, payload digest, customer, meter, kind ('u', 'l', 'x' = not counted live), op, units, time, message.
+-- Answers {"ok", number recorded} or {code, item (0-based), …}.
+
+local now, enforce, identity_ttl, backlog = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], tonumber(ARGV[4])
+local FIRST, WIDTH = 5, 9
+
+if not ready() then return { 'outage' } end
+if call('XLEN', P .. 'stream') >= backlog then return { 'backlog' } end
+
+local states, pending, claimed, fresh, conflicts = {}, {}, {}, {}, {}
+
+local function state_of(customer)
+  if states[customer] == nil then states[customer] = customer_state(customer) or false end
+  return states[customer]
+end
+
+for i = FIRST, #ARGV, WIDTH do
+  local item = (i - FIRST) / WIDTH
+  local digest, payload, customer, meter, kind, op = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+  local units, time = tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7])
+  local known = claimed[digest] or call('GET', P .. 'd:' .. digest)
+  if known then
+    if known ~= payload then conflicts[#conflicts + 1] = item end
+  else
+    claimed[digest] = payload
+    local state = state_of(customer)
+    if not state then return { 'unknown_customer', item } end
+    local counted = counted_in(state, time, now)
+    if not counted then return { 'stale', item, customer } end
+    local effect = effect_of(customer, op, kind, meter, units, time)
+    local place = kind == 'l' and ('L:' .. customer .. ':' .. meter) or (counted.id .. ':' .. customer .. ':' .. meter)
+    local before = pending[place]
+    if before == nil then before = kind == 'x' and 0 or used_of(customer, kind, counted.id, meter) end
+    if kind == 'l' and op == 'set' and effect ~= 0 then effect = units - before end
+    local after = before + effect
+    if after > EXACT then return { 'too_large', item } end
+    if kind == 'l' and after < 0 then return { 'below_zero', item } end
+    if enforce and kind ~= 'x' and effect > 0 then
+      local current, which = in_force(state, now)
+      local mode, limit = 'none', ''
+      if current then mode, limit = limit_of(state, which, meter) end
+      local held = current and held_of(customer, held_field(kind, counted.id, meter)) or 0
+      if mode == 'hard' and counted.id == current.id and after + held > tonumber(limit) then
+        return { 'limit', item, mode, limit, int(before), int(held), int(current.starts), int(current.ends) }
+      end
+    end
+    pending[place] = after
+    fresh[#fresh + 1] = { at = i, counted = counted.id, effect = effect, time = time, kind = kind, op = op }
+  end
+end
+
+if #conflicts > 0 then return { 'conflict', unpack(conflicts) } end
+if #fresh == 0 then return { 'ok', 0 } end
+
+-- Short entries keep what a drain reads at once within bounds.
+local ENTRY = 50
+local fields = {}
+for number, event in ipairs(fresh) do
+  local i, item = event.at, #fields / 2 + 1
+  count(ARGV[i + 2], event.op, event.kind, event.counted, ARGV[i + 3], event.effect, event.time)
+  fields[#fields + 1] = decision(item, event.kind == 'u' and event.counted or '', event.effect, '')
+  fields[#fields + 1] = ARGV[i + 8]
+  call('SET', P .. 'd:' .. ARGV[i], ARGV[i + 1], 'PX', identity_ttl)
+  if item == ENTRY or number == #fresh then
+    append(fields)
+    fields = {}
+  end
+end
+return { 'ok', #fresh }

@@ -1,0 +1,14 @@
+-- Keep a running call's reservation. ARGV: new expiry, rid, customer, idempotency digest. Answers 1, or 0 when it
+-- has expired already: its quota may be somebody else's by now.
+local expiry, rid, customer, idem = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+volatile()
+if call('HEXISTS', P .. 'r:' .. customer, rid) == 0 then return 0 end
+call('ZADD', P .. 'z:' .. customer, expiry, rid)
+if idem ~= '' then
+  local idem_key = P .. 'i:' .. customer .. ':' .. idem
+  if call('HGET', idem_key, 'r') == rid then
+    call('HSET', idem_key, 'x', expiry)
+    call('PERSIST', idem_key)
+  end
+end
+return 1

@@ -1,0 +1,75 @@
+-- Admit a call: all limits or none. Holds the quota under a lease; records nothing.
+-- ARGV: now, lease, rid, key digest ('' = none), scope, customer ('' = the key's), idempotency digest ('' = none),
+--       fingerprint, then for each meter: meter, kind ('u' usage, 'l' level), units.
+-- Answers {"ok"|"limit", customer, key id, period id, start, end, refused (1-based, 0 = none), then for each meter:
+--       mode, limit, used, held} or {code, …}.
+
+local now, lease, rid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local key_digest, scope, customer = ARGV[4], ARGV[5], ARGV[6]
+local idem, fingerprint = ARGV[7], ARGV[8]
+
+if not ready() then return { 'outage' } end
+
+local key_id = ''
+if key_digest ~= '' then
+  local key = call('HMGET', P .. 'k:' .. key_digest, 'c', 'i', 's', 'x')
+  if not key[2] or key[4] == '1' then return { 'unknown_key' } end
+  customer, key_id = key[1], key[2]
+  if not string.find(' ' .. key[3] .. ' ', ' ' .. scope .. ' ', 1, true) then return { 'scope', customer } end
+  volatile()
+  call('HSET', P .. 'seen', key_id, ARGV[1])
+end
+
+local state = customer_state(customer)
+if not state then return { 'unknown_customer', customer } end
+if state.status ~= 'active' then return { 'inactive', customer } end
+local current, which = in_force(state, now)
+if not current then return { 'stale', customer } end
+
+local idem_key = P .. 'i:' .. customer .. ':' .. idem
+if idem ~= '' then
+  local known = call('HMGET', idem_key, 'f', 'r', 'x', 'a')
+  if known[1] and (known[4] or num(known[3]) > now) then
+    if known[1] ~= fingerprint then return { 'idempotency_mismatch', customer } end
+    if known[4] then return { 'replay', customer, key_id, known[4] } end
+    return { 'idempotency_running', customer }
+  end
+end
+
+volatile()
+expire_holds(customer, now)
+
+local refused = 0
+local shown, hold = {}, { current.id }
+for i = 9, #ARGV, 3 do
+  local meter, kind, units = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  local mode, limit = limit_of(state, which, meter)
+  if not mode then return { 'unknown_meter', customer, meter } end
+  local field = held_field(kind, current.id, meter)
+  local used, held = used_of(customer, kind, current.id, meter), held_of(customer, field)
+  if mode == 'hard' and used + held + units > tonumber(limit) and refused == 0 then refused = (i - 6) / 3 end
+  if used + held + units > EXACT then return { 'too_large', customer, meter } end
+  hold[#hold + 1] = field .. '=' .. ARGV[i + 2]
+  shown[#shown + 1] = mode
+  shown[#shown + 1] = limit
+  shown[#shown + 1] = int(used)
+  shown[#shown + 1] = int(held)
+end
+
+if refused == 0 then
+  for i = 9, #ARGV, 3 do
+    local field = held_field(ARGV[i + 1], current.id, ARGV[i])
+    local held = call('HINCRBY', P .. 'h:' .. customer, field, ARGV[i + 2])
+    shown[(i - 9) / 3 * 4 + 4] = int(held)
+  end
+  call('HSET', P .. 'r:' .. customer, rid, table.concat(hold, '|'))
+  call('ZADD', P .. 'z:' .. customer, int(now + lease), rid)
+  if idem ~= '' then
+    call('DEL', idem_key)
+    call('HSET', idem_key, 'f', fingerprint, 'r', rid, 'x', int(now + lease))
+    call('PEXPIRE', idem_key, int(math.ceil(lease / 1000) + 1000))
+  end
+end
+
+return { refused == 0 and 'ok' or 'limit', customer, key_id, current.id, int(current.starts), int(current.ends),
+         refused, unpack(shown) }

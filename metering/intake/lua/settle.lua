@@ -1,0 +1,68 @@
+-- Record what a call really used, in full, and give back its reservation. Safe to repeat: an identity counts once.
+-- ARGV: now, rid, customer, time of admission, identity ttl (ms), idempotency digest, fingerprint, idempotency ttl (ms),
+--       stored answer, then for each event: meter, kind, op, units, digest, payload digest, message.
+-- Answers {"ok"|"duplicate", period id, start, end, then for each event: mode, limit, used, held, overshoot 0|1}.
+
+local now, rid, customer, admitted = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
+local identity_ttl, idem, fingerprint, idem_ttl, answer = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local FIRST, WIDTH = 10, 7
+
+if not ready() then return { 'outage' } end
+local state = customer_state(customer)
+if not state then return { 'unknown_customer', customer } end
+
+local duplicate = FIRST <= #ARGV and call('EXISTS', P .. 'd:' .. ARGV[FIRST + 4]) == 1
+local idem_key = P .. 'i:' .. customer .. ':' .. idem
+if idem ~= '' and not duplicate then
+  local known = call('HMGET', idem_key, 'r', 'a')
+  duplicate = known[2] and known[1] ~= rid  -- another run of the same request was settled first: this one is free
+end
+
+-- Everything is checked before anything is written: a script is not rolled back.
+for i = FIRST, #ARGV, WIDTH do
+  local meter, kind, op, units = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
+  if kind == 'l' and not duplicate and used_of(customer, kind, '', meter) + effect_of(customer, op, kind, meter, units, admitted) < 0 then
+    return { 'below_zero', customer, meter }
+  end
+end
+
+volatile()
+local reservation = drop_hold(customer, rid)
+local counted = reservation and { id = reservation.period } or counted_in(state, admitted, now)
+if not counted then return { 'stale', customer } end
+local shown_period, which = state.now, '0:'
+if state.coming and counted.id == state.coming.id then shown_period, which = state.coming, '1:' end
+
+durable()
+local fields, shown = {}, {}
+for i = FIRST, #ARGV, WIDTH do
+  local meter, kind, op, units = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
+  local field = held_field(kind, counted.id, meter)
+  local mode, limit = limit_of(state, which, meter)
+  local overshoot = 0
+  if not duplicate then
+    local effect = effect_of(customer, op, kind, meter, units, admitted)
+    count(customer, op, kind, counted.id, meter, effect, admitted)
+    local reserved = reservation and reservation.held[field] or 0
+    local used = used_of(customer, kind, counted.id, meter)
+    if mode == 'hard' and effect > reserved and used > tonumber(limit) then overshoot = 1 end
+    fields[#fields + 1] = decision((i - FIRST) / WIDTH + 1, kind == 'u' and counted.id or '', effect,
+                                   overshoot == 1 and 'o' or '')
+    fields[#fields + 1] = ARGV[i + 6]
+    call('SET', P .. 'd:' .. ARGV[i + 4], ARGV[i + 5], 'PX', identity_ttl)
+  end
+  shown[#shown + 1] = mode or 'none'
+  shown[#shown + 1] = limit or ''
+  shown[#shown + 1] = int(used_of(customer, kind, counted.id, meter))
+  shown[#shown + 1] = int(held_of(customer, field))
+  shown[#shown + 1] = overshoot
+end
+if #fields > 0 then append(fields) end
+
+if idem ~= '' and not duplicate then
+  call('DEL', idem_key)
+  call('HSET', idem_key, 'f', fingerprint, 'r', rid, 'a', answer)
+  call('PEXPIRE', idem_key, idem_ttl)
+end
+
+return { duplicate and 'duplicate' or 'ok', counted.id, int(shown_period.starts), int(shown_period.ends), unpack(shown) }

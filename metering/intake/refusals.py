@@ -1,0 +1,88 @@
+"""The error that each refusal of the scripts stands for."""
+
+from collections.abc import Mapping, Sequence
+
+from metering.catalog import Meter
+from metering.errors import (
+    IdempotencyMismatch,
+    IdempotencyRunning,
+    IntakeUnavailable,
+    InvalidUsage,
+    LimitExceeded,
+    NotAuthenticated,
+    NotPermitted,
+    UnknownCustomer,
+    UnknownMeter,
+    UsageConflict,
+)
+from metering.intake.values import MeterStanding, Span
+
+
+class StaleState(IntakeUnavailable):
+    """The state of a customer in Redis is older than its billing period: it must be sent anew."""
+
+
+def limit_exceeded(
+    meters: Mapping[str, Meter],
+    standings: Sequence[MeterStanding],
+    place: int,
+    asked: Mapping[str, int],
+    period: Span,
+) -> LimitExceeded:
+    refused = standings[place]
+    meter = meters[refused.meter]
+    limit = meter.to_quantity(refused.limit or 0)
+    remaining = meter.to_quantity(refused.remaining or 0)
+    wanted = meter.to_quantity(asked[refused.meter])
+    return LimitExceeded(
+        f"{meter.name}: {wanted} more would pass the limit of {limit}; {remaining} remain",
+        meter=refused.meter,
+        limit=limit,
+        remaining=remaining,
+        resets_at=None if meter.is_level else period.ends_at,
+        standings=tuple(standings),
+        period=period,
+    )
+
+
+def refusal(code: str, facts: Sequence[bytes]) -> Exception:
+    """The error that a script's code stands for."""
+    words = [fact.decode() if isinstance(fact, bytes) else str(fact) for fact in facts]
+    match code:
+        case "outage":
+            return IntakeUnavailable("the live counters are being rebuilt")
+        case "stale":
+            return StaleState("the customer's billing period is not known yet", customer=words[-1])
+        case "unknown_key":
+            return NotAuthenticated("this API key is unknown or was revoked")
+        case "scope":
+            return NotPermitted("this API key does not carry the scope that is needed here")
+        case "inactive":
+            return NotPermitted("this customer is suspended")
+        case "unknown_customer":
+            return UnknownCustomer(f"there is no customer {words[0]!r}", customer=words[0])
+        case "unknown_meter":
+            return UnknownMeter(f"there is no meter {words[1]!r}", meter=words[1])
+        case "below_zero":
+            return InvalidUsage(f"{words[1]}: the level would fall below zero", meter=words[1])
+        case "too_large":
+            return InvalidUsage(f"{words[1]}: the total would pass 2^53 - 1", meter=words[1])
+        case "idempotency_running":
+            return IdempotencyRunning("a request with this Idempotency-Key is still running")
+        case "idempotency_mismatch":
+            return IdempotencyMismatch("this Idempotency-Key was used for another request")
+        case "backlog":
+            return IntakeUnavailable("the backlog of usage that waits for PostgreSQL is full")
+    raise AssertionError(f"a script answered {code!r}")
+
+
+def record_refusal(code: str, facts: Sequence[bytes]) -> Exception:
+    if code == "conflict":
+        items = [int(item) for item in facts]
+        return UsageConflict("an event with this identity was recorded with another payload", items=items)
+    if code == "unknown_customer":
+        return UnknownCustomer("there is no such customer", item=int(facts[0]))
+    if code in ("below_zero", "too_large"):
+        why = "the level would fall below zero" if code == "below_zero" else "the total would pass 2^53 - 1"
+        return InvalidUsage(why, item=int(facts[0]))
+    return refusal(code, facts)

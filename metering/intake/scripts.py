@@ -1,0 +1,40 @@
+"""The Lua scripts, loaded once: each is the prelude followed by its own file."""
+
+from functools import cache
+from hashlib import sha1
+from importlib import resources
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from metering.errors import IntakeUnavailable
+
+
+def prefix(partition: int) -> str:
+    """What all keys of a partition begin with; the braces make it one slot of a Redis Cluster."""
+    return f"m:{{{partition}}}:"
+
+
+@cache
+def _source(name: str) -> tuple[str, str]:
+    folder = resources.files("metering.intake").joinpath("lua")
+    text = "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("prelude", name))
+    return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def run(redis: Redis, name: str, partition: int, *args: str | bytes | int | float) -> Any:
+    """Run a script on a partition.
+
+    Raises:
+        IntakeUnavailable: Redis did not answer. Whether the script ran is unknown; all scripts may be run again.
+    """
+    text, digest = _source(name)
+    key = prefix(partition)
+    try:
+        try:
+            return redis.execute_command("EVALSHA", digest, 1, key, *args)  # type: ignore[no-untyped-call]
+        except NoScriptError:
+            return redis.execute_command("EVAL", text, 1, key, *args)  # type: ignore[no-untyped-call]
+    except RedisError as error:
+        raise IntakeUnavailable(f"Redis did not answer: {error}") from error

@@ -1,0 +1,38 @@
+"""The tables, one noun a file. Nothing but columns and constraints: what is done with them stands elsewhere."""
+
+from metering.models.alert import Alert
+from metering.models.api_key import ApiKey
+from metering.models.customer import Customer
+from metering.models.event import Event, Identity
+from metering.models.intake import AuditEntry, Correction, Inbox, PartitionRow, SetAside
+from metering.models.level import Accrual, Level
+from metering.models.meter import MeterRow
+from metering.models.period import Period
+from metering.models.rollup import PeriodTotal, Rollup
+from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport
+from metering.models.user import ROLES, Membership, User
+
+__all__ = [
+    "ROLES",
+    "Accrual",
+    "Alert",
+    "ApiKey",
+    "AuditEntry",
+    "Correction",
+    "Customer",
+    "Event",
+    "Identity",
+    "Inbox",
+    "LedgerEntry",
+    "Level",
+    "Membership",
+    "MeterRow",
+    "PartitionRow",
+    "Period",
+    "PeriodTotal",
+    "Rollup",
+    "SetAside",
+    "StripeMeter",
+    "StripeReport",
+    "User",
+]

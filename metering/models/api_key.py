@@ -1,0 +1,34 @@
+"""API keys: the SHA-256 of a random secret, with the prefix that people recognise it by."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, DateTime, SmallInteger, Text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from metering.extensions import Model
+from metering.models.columns import CreatedAt, CustomerId, Name, RowId
+
+
+class ApiKey(Model):
+    """A key of a customer, or of the operators (`customer_id` is null), who may act for any customer."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (CheckConstraint("length(digest) = 64", name="digest_is_sha256"),)
+
+    id: Mapped[RowId]
+    customer_id: Mapped[CustomerId | None] = mapped_column(index=True)
+    name: Mapped[Name]
+    prefix: Mapped[str] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(Text, unique=True)
+    partition: Mapped[int] = mapped_column(SmallInteger)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    created_at: Mapped[CreatedAt]
+    last_used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    sent_version: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+    @property
+    def version(self) -> int:
+        """What Redis is told of a key changes once: when it is revoked."""
+        return 1 if self.revoked_at is None else 2

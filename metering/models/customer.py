@@ -1,0 +1,28 @@
+"""The billed party. What the intake must know of it is sent to Redis whenever `state_version` has risen."""
+
+from sqlalchemy import BigInteger, CheckConstraint, Index, SmallInteger, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from metering.extensions import Model
+from metering.models.columns import CreatedAt, KeyText, Name, RowId
+
+
+class Customer(Model):
+    __tablename__ = "customers"
+    __table_args__ = (
+        CheckConstraint("status IN ('active', 'suspended')", name="status"),
+        # The sweep that looks for state not yet sent finds it without reading the table.
+        Index("ix_customers_unsent", "id", postgresql_where=text("sent_version < state_version")),
+    )
+
+    id: Mapped[RowId]
+    key: Mapped[KeyText] = mapped_column(unique=True)
+    name: Mapped[Name]
+    timezone: Mapped[str] = mapped_column(Text, server_default="UTC")
+    plan: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text, server_default="active")
+    stripe_customer_id: Mapped[str | None] = mapped_column(Text)
+    partition: Mapped[int] = mapped_column(SmallInteger)
+    state_version: Mapped[int] = mapped_column(BigInteger, server_default="1")
+    sent_version: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    created_at: Mapped[CreatedAt]

@@ -1,0 +1,115 @@
+"""All settings, in one frozen object that is refused at start when something in it is wrong.
+
+They come from the environment (`METERING_*`, Stripe's own names, `PORT`); the README's table is made from here.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from metering.errors import ConfigurationError
+
+DEVELOPMENT_SECRET = "development-secret-that-production-refuses"  # noqa: S105 - refused in production
+MIN_SECRET_LENGTH = 32
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _stripe(name: str, default: Any = None) -> Any:
+    """A setting that keeps Stripe's own name in the environment."""
+    return Field(default=default, validation_alias=AliasChoices(name, name.lower()))
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Durations are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="METERING_", frozen=True, extra="forbid", populate_by_name=True)
+
+    env: Literal["production", "development"] = "production"
+    enabled: bool = True
+    secret_key: SecretStr = SecretStr("")
+    home: Path = Path("instance")
+    port: int = Field(default=8000, ge=1, le=65535, validation_alias=AliasChoices("PORT", "port"))
+
+    database_url: str | None = None
+    redis_url: str | None = None
+    queue_redis_url: str | None = None
+    catalog: Path | None = None
+
+    partitions: int = Field(default=16, ge=1, le=256)
+    on_outage: Literal["deny", "allow"] = "deny"
+    lease_seconds: Seconds = 30
+    identity_window_seconds: Seconds = 24 * 3600
+    idempotency_window_seconds: Seconds = 24 * 3600
+    idempotency_max_bytes: int = Field(default=256 * 1024, ge=0)
+    backlog_limit: int = Field(default=1_000_000, ge=1)
+    max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
+    lateness_seconds: Seconds = 34 * 24 * 3600
+    redis_timeout_seconds: Seconds = 2
+    settle_delay_seconds: Seconds = 120
+    public_url: str | None = None
+
+    stripe: Literal["off", "standin", "live"] = "off"
+    stripe_api_key: SecretStr | None = _stripe("STRIPE_API_KEY")
+    stripe_webhook_secret: SecretStr | None = _stripe("STRIPE_WEBHOOK_SECRET")
+    stripe_api_base: str | None = None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Settings":
+        if self.stripe != "off" and self.stripe_api_key is None:
+            raise ValueError(f"STRIPE_API_KEY must be set when METERING_STRIPE={self.stripe}")
+        if self.stripe == "standin" and self.stripe_api_base is None:
+            raise ValueError("METERING_STRIPE_API_BASE must name the stand-in when METERING_STRIPE=standin")
+        return self
+
+    @property
+    def is_development(self) -> bool:
+        return self.env == "development"
+
+    @property
+    def flask_secret(self) -> str:
+        return self.secret_key.get_secret_value() or DEVELOPMENT_SECRET
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether any of the two servers is the embedded one."""
+        return self.database_url is None or self.redis_url is None
+
+
+def require_own_secret(settings: Settings) -> None:
+    """In production the pages need a secret of one's own; as an extension the host has its own.
+
+    Raises:
+        ConfigurationError: the secret is missing, short, or the one of development.
+    """
+    secret = settings.secret_key.get_secret_value()
+    if settings.is_development or (secret != DEVELOPMENT_SECRET and len(secret) >= MIN_SECRET_LENGTH):
+        return
+    raise ConfigurationError(
+        f"METERING_SECRET_KEY must hold at least {MIN_SECRET_LENGTH} characters of your own in production "
+        '(make one: python -c "import secrets; print(secrets.token_urlsafe(32))"); '
+        "METERING_ENV=development goes without"
+    )
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process.
+
+    Raises:
+        ConfigurationError: which setting is wrong, what it holds and what it should.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = ["The settings are wrong:"]
+    for fault in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in fault["loc"])
+        shown = f"METERING_{name.upper()}" if name in Settings.model_fields else name
+        lines.append(f"  {shown + ': ' if name else ''}{fault['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)

@@ -1,0 +1,163 @@
+"""The drain: usage from the streams into PostgreSQL, one transaction a batch.
+
+Always holds: a partition is drained by one process at a time (its row is locked); events, rollups, corrections and
+the partition's new offset commit together, so a kill at any point leaves either all of it or nothing, and what was not
+committed is read again. The stream is trimmed up to the committed offset, never beyond.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import delete, select, text
+from sqlalchemy.orm import Session
+
+from metering.errors import IntakeUnavailable
+from metering.failpoints import visit
+from metering.intake import scripts
+from metering.models import Correction, PartitionRow
+from metering.store.batch import Stored, set_aside, store_rows
+from metering.store.stream import Entry, Fault, Row, read_entries
+
+RawEntries = list[tuple[bytes, dict[bytes, bytes]]]
+"""What Redis answers to XRANGE."""
+
+MAX_ROWS = 10_000
+MAX_ENTRIES = 4_096
+MAX_CORRECTIONS = 500
+
+
+@dataclass(slots=True)
+class Drained:
+    """What one pass did. `lost` are partitions whose counters cannot be believed and must be rebuilt."""
+
+    stored: Stored = field(default_factory=Stored)
+    lost: list[int] = field(default_factory=list)
+    busy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Partition:
+    number: int
+    generation: int
+    sequence: int
+
+
+def drain(session: Session, redis: Redis, *, now: datetime, most: int = MAX_ROWS) -> Drained:
+    """Store what waits in the streams of all partitions that nobody else holds. The caller commits.
+
+    Raises:
+        IntakeUnavailable: Redis is away; nothing was changed.
+    """
+    drained = Drained()
+    partitions = lock_partitions(session)
+    if not partitions:
+        return drained
+    try:
+        apply_corrections(session, redis, [partition.number for partition in partitions])
+        waiting = _look(redis, partitions, drained)
+        rows, faults, offsets = _read(redis, waiting, most)
+    except RedisError as error:
+        raise IntakeUnavailable(f"Redis did not answer: {error}") from error
+    visit("drain.read")
+    drained.stored = store_rows(session, rows)
+    set_aside(session, [*faults, *drained.stored.faults])
+    _move_offsets(session, offsets, now)
+    drained.busy = bool(offsets) and (len(rows) >= most or len(offsets) == len(waiting))
+    visit("drain.before_commit")
+    return drained
+
+
+def lock_partitions(session: Session, *, wait: bool = False) -> list[_Partition]:
+    """Take the partitions that nobody else holds (or all, if one may `wait`), until the transaction ends."""
+    query = select(PartitionRow).order_by(PartitionRow.partition).with_for_update(skip_locked=not wait)
+    return [
+        _Partition(row.partition, row.generation, row.sequence)
+        for row in session.scalars(query.execution_options(populate_existing=True))
+    ]
+
+
+def lock_partition(session: Session, partition: int) -> None:
+    """Wait for one partition and hold it until the transaction ends: nobody drains it meanwhile."""
+    session.execute(select(PartitionRow.partition).where(PartitionRow.partition == partition).with_for_update())
+
+
+def apply_corrections(session: Session, redis: Redis, partitions: Sequence[int]) -> int:
+    """Bring live counters to what earlier transactions committed. Applied once: Redis remembers the last of them."""
+    rows = session.scalars(
+        select(Correction).where(Correction.partition.in_(partitions)).order_by(Correction.id).limit(MAX_CORRECTIONS)
+    ).all()
+    by_partition: dict[int, list[Any]] = {}
+    for row in rows:
+        period = "" if row.period_id is None else row.period_id
+        by_partition.setdefault(row.partition, []).extend([row.id, row.customer, period, row.meter, row.units])
+    for partition, args in by_partition.items():
+        scripts.run(redis, "correct", partition, *args)
+    if rows:
+        session.execute(delete(Correction).where(Correction.id.in_([row.id for row in rows])))
+    return len(rows)
+
+
+def _look(redis: Redis, partitions: Sequence[_Partition], drained: Drained) -> list[_Partition]:
+    """Trim what is committed, find who has something waiting, and whose counters are not those we know."""
+    pipe = redis.pipeline(transaction=False)
+    for partition in partitions:
+        key = scripts.prefix(partition.number)
+        pipe.mget(key + "gen", key + "seq")
+        pipe.xtrim(key + "stream", minid=f"{partition.generation}-{partition.sequence + 1}", approximate=False)
+    answers = pipe.execute()
+    waiting = []
+    for partition, (generation, sequence) in zip(partitions, answers[::2], strict=True):
+        last = int(sequence or 0)
+        if generation is None or int(generation) != partition.generation or last < partition.sequence:
+            drained.lost.append(partition.number)
+        elif last > partition.sequence:
+            waiting.append(partition)
+    return waiting
+
+
+def _read(redis: Redis, waiting: Sequence[_Partition], most: int) -> tuple[list[Row], list[Fault], Mapping[int, int]]:
+    """Rows of whole entries from the waiting partitions, and how far each was read."""
+    if not waiting:
+        return [], [], {}
+    pipe = redis.pipeline(transaction=False)
+    for partition in waiting:
+        after = f"({partition.generation}-{partition.sequence}"
+        count = max(1, MAX_ENTRIES // len(waiting))
+        pipe.xrange(scripts.prefix(partition.number) + "stream", min=after, count=count)
+    rows: list[Row] = []
+    faults: list[Fault] = []
+    offsets: dict[int, int] = {}
+    for partition, answer in zip(waiting, pipe.execute(), strict=True):
+        if len(rows) >= most:
+            break
+        found = read_entries(partition.number, partition.generation, as_entries(answer), most=most - len(rows))
+        rows += found[0]
+        faults += found[1]
+        if found[2] is not None:
+            offsets[partition.number] = found[2]
+    return rows, faults, offsets
+
+
+def as_entries(answer: RawEntries) -> list[Entry]:
+    """Redis' answer to XRANGE as (sequence, alternating fields)."""
+    return [
+        (int(entry_id.split(b"-")[1]), [part for pair in fields.items() for part in pair])
+        for entry_id, fields in answer
+    ]
+
+
+def _move_offsets(session: Session, offsets: Mapping[int, int], now: datetime) -> None:
+    if not offsets:
+        return
+    session.execute(
+        text("""
+            UPDATE partitions p SET sequence = o.sequence, drained_at = :now
+            FROM unnest(CAST(:partitions AS smallint[]), CAST(:sequences AS bigint[])) AS o (partition, sequence)
+            WHERE p.partition = o.partition
+        """),
+        {"partitions": list(offsets), "sequences": list(offsets.values()), "now": now},
+    )

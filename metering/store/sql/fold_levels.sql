@@ -1,0 +1,34 @@
+-- The level of each of these (customer, meter) pairs: the last set, else the opening level, plus the changes after it.
+-- Only events since `accrued_until` are read: what came before is in `opening`.
+UPDATE levels l
+SET level = folded.level
+FROM (
+    SELECT
+        l.customer_id, l.meter_id, l.level AS before,
+        coalesce(last_set.units, l.opening) + coalesce(
+            (
+                SELECT sum(e.units)
+                FROM events e
+                WHERE e.customer_id = l.customer_id AND e.meter_id = l.meter_id AND e.time >= l.accrued_until
+                    AND e.op = 'change' AND e.voided_at IS NULL
+                    AND (
+                        last_set.time IS NULL
+                        OR (e.time, e.position, e.item) > (last_set.time, last_set.position, last_set.item)
+                    )
+            ), 0
+        ) AS level
+    FROM levels l
+    LEFT JOIN LATERAL (
+        SELECT e.units, e.time, e.position, e.item
+        FROM events e
+        WHERE e.customer_id = l.customer_id AND e.meter_id = l.meter_id AND e.time >= l.accrued_until
+            AND e.op = 'set' AND e.voided_at IS NULL
+        ORDER BY e.time DESC, e.position DESC, e.item DESC
+        LIMIT 1
+    ) last_set ON TRUE
+    WHERE (l.customer_id, l.meter_id) IN (
+        SELECT * FROM unnest(CAST(:customer_ids AS bigint[]), CAST(:meter_ids AS bigint[]))
+    )
+) AS folded
+WHERE l.customer_id = folded.customer_id AND l.meter_id = folded.meter_id
+RETURNING l.customer_id, l.meter_id, folded.before, l.level

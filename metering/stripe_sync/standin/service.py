@@ -1,0 +1,86 @@
+"""Runs an endpoint once: under its idempotency key, with its changes and its answer in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metering.stripe_sync.standin.clock import SETTINGS, Clock
+from metering.stripe_sync.standin.endpoint import Call, Endpoint
+from metering.stripe_sync.standin.errors import Answer, ApiError
+from metering.stripe_sync.standin.faults import Fault, Faults
+from metering.stripe_sync.standin.idempotency import Attempt, IdempotencyKeys
+from metering.stripe_sync.standin.store import Change, Store
+from metering.stripe_sync.standin.usage import Usage
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that passed its endpoint's rules and is about to run."""
+
+    path: str
+    ids: dict[str, str]
+    params: dict[str, Any]
+    attempt: Attempt | None
+
+
+class Standin:
+    """Everything one stand-in holds. Close it to free its store's folder."""
+
+    def __init__(self, store_folder: Path, clock: Callable[[], float]) -> None:
+        self.usage = Usage()
+        self.store = Store(store_folder, watchers=[self.usage.watch])
+        self.clock = Clock(self.store, clock)
+        self.keys = IdempotencyKeys(self.store)
+        self.faults = Faults()
+
+    @property
+    def summary_delay_seconds(self) -> float:
+        return float(self.store.of(SETTINGS).get("summaries", {}).get("delay_seconds", 0.0))
+
+    def change_setting(self, change: Change) -> None:
+        with self.store.lock:
+            position = self.store.commit([change])
+        self.store.sync(position)
+
+    def run(self, endpoint: Endpoint, request: Request, fault: Fault) -> Answer:
+        """The kept answer to a repeated key; else runs the endpoint. What it answers is on disk."""
+        with self.store.lock:
+            now = self.clock.now()
+            if request.attempt and (kept := self.keys.recall(request.attempt, now)):
+                return kept
+            call = Call(
+                self.store,
+                self.usage,
+                request.path,
+                request.ids,
+                request.params,
+                now,
+                self.summary_delay_seconds,
+            )
+            answer = _run(endpoint, call, fault)
+            if request.attempt:
+                call.changes.append(self.keys.remember(request.attempt, answer, now))
+            position = self.store.commit(call.changes)
+        self.store.sync(position)
+        return answer
+
+    def close(self) -> None:
+        self.store.close()
+
+
+def _run(endpoint: Endpoint, call: Call, fault: Fault) -> Answer:
+    """A refusal leaves no changes; a fault after the run leaves them, and only the answer is an error."""
+    try:
+        fault.on_run("before")
+        answer = Answer(200, endpoint.run(call))
+    except ApiError as error:
+        call.changes.clear()
+        return error.answer()
+    try:
+        fault.on_run("after")
+    except ApiError as error:
+        return error.answer()
+    return answer

@@ -1,0 +1,164 @@
+"""The stand-in against what others know: Stripe's own encoder and types, and plain fractions for its sums."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, get_type_hints
+from urllib.parse import parse_qsl, urlencode
+
+import pytest
+import stripe
+from hypothesis import given
+from hypothesis import strategies as st
+from stripe import params as typed
+from stripe._encode import _api_encode
+
+from metering.stripe_sync import standin as package
+from metering.stripe_sync.standin.app import API_VERSION, ENDPOINTS
+from metering.stripe_sync.standin.params import nest
+from metering.stripe_sync.standin.rules import Either, Many, Record, Rule
+from metering.stripe_sync.standin.usage import Event, aggregate
+from tests.factories.standin import InProcessStandin, make_meter, report, summaries
+
+PARAMETER_TYPES = {
+    ("POST", "/v1/customers"): typed.CustomerCreateParams,
+    ("GET", "/v1/customers"): typed.CustomerListParams,
+    ("GET", "/v1/customers/<id>"): typed.CustomerRetrieveParams,
+    ("POST", "/v1/customers/<id>"): typed.CustomerUpdateParams,
+    ("POST", "/v1/billing/meters"): typed.billing.MeterCreateParams,
+    ("GET", "/v1/billing/meters"): typed.billing.MeterListParams,
+    ("GET", "/v1/billing/meters/<id>"): typed.billing.MeterRetrieveParams,
+    ("POST", "/v1/billing/meters/<id>"): typed.billing.MeterUpdateParams,
+    ("POST", "/v1/billing/meters/<id>/deactivate"): typed.billing.MeterDeactivateParams,
+    ("POST", "/v1/billing/meters/<id>/reactivate"): typed.billing.MeterReactivateParams,
+    ("POST", "/v1/billing/meter_events"): typed.billing.MeterEventCreateParams,
+    ("GET", "/v1/billing/meters/<id>/event_summaries"): typed.billing.MeterEventSummaryListParams,
+    ("POST", "/v1/billing/meter_event_adjustments"): typed.billing.MeterEventAdjustmentCreateParams,
+}
+
+# What the options that every parameter type inherits are annotated with, which its own module need not import.
+OPTION_TYPES = {"StripeContext": stripe.StripeContext, "Mapping": Mapping}
+
+
+def nested_types(hint: Any) -> list[Any]:
+    """The TypedDicts inside an annotation such as `NotRequired[Literal[''] | List[SomeParams]]`."""
+    if hasattr(hint, "__required_keys__"):
+        return [hint]
+    return [found for inner in getattr(hint, "__args__", ()) for found in nested_types(inner)]
+
+
+def nested_record(rule: Rule) -> Record | None:
+    if isinstance(rule, Record):
+        return rule
+    if isinstance(rule, Many):
+        return nested_record(rule.item)
+    return rule.record if isinstance(rule, Either) else None
+
+
+def assert_same_parameters(record: Record, kind: Any, where: str) -> None:
+    options = stripe.RequestOptions.__annotations__
+    hints = {name: hint for name, hint in get_type_hints(kind, localns=OPTION_TYPES).items() if name not in options}
+    assert set(record.fields) == set(hints), where
+    assert set(record.required) == kind.__required_keys__ - set(options), where
+    for name, hint in hints.items():
+        inner = nested_record(record.fields[name])
+        for inner_kind in nested_types(hint):
+            assert inner is not None, f"{where}[{name}]"
+            assert_same_parameters(inner, inner_kind, f"{where}[{name}]")
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: f"{endpoint.method} {endpoint.path}")
+def test_every_endpoint_takes_and_requires_what_stripes_library_sends(endpoint):
+    kind = PARAMETER_TYPES[endpoint.method, endpoint.path]
+
+    assert_same_parameters(endpoint.params, kind, endpoint.path)
+
+
+def test_answers_have_the_fields_of_stripes_sample_objects_and_none_that_stripe_does_not_know(tmp_path):
+    standin = InProcessStandin(tmp_path, 1_800_000_000)
+    client = standin.client()
+    customer = client.v1.customers.create()
+    meter = make_meter(client, "api_call")
+    event = report(client, customer.id, 1_800_000_000, identifier="e")
+    adjustment = client.v1.billing.meter_event_adjustments.create(
+        {"event_name": "api_call", "type": "cancel", "cancel": {"identifier": "e"}}
+    )
+    (summary,) = summaries(client, meter.id, customer.id, 1_800_000_000, 1_800_000_060).data
+    standin.close()
+
+    sample_fields = (
+        (
+            customer,
+            "address balance created currency default_source delinquent description discount email id invoice_prefix "
+            "invoice_settings livemode metadata name next_invoice_sequence object phone preferred_locales shipping "
+            "tax_exempt test_clock",
+        ),
+        (
+            meter,
+            "created customer_mapping default_aggregation display_name event_name event_time_window id livemode object "
+            "status status_transitions updated value_settings",
+        ),
+        (event, "created event_name identifier livemode object payload timestamp"),
+        (adjustment, "cancel event_name livemode object status type"),
+        (summary, "aggregated_value end_time id livemode meter object start_time"),
+    )
+    for answered, fields in sample_fields:
+        assert set(answered.to_dict()) == set(fields.split())
+        assert set(answered.to_dict()) <= set(type(answered).__annotations__)
+        assert answered.livemode is False
+
+
+def test_it_speaks_the_api_version_of_the_library():
+    assert stripe.api_version == API_VERSION
+
+
+def test_it_imports_nothing_but_the_standard_library_and_flask():
+    allowed = {*sys.stdlib_module_names, "flask", "werkzeug", "_typeshed"}
+    imported: set[str] = set()
+    for module in Path(package.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module or "")
+
+    strangers = {name for name in imported if name.partition(".")[0] not in allowed}
+    assert all(name.startswith("metering.stripe_sync.standin") for name in strangers), strangers
+
+
+names = st.text("abcdefgh_", min_size=1, max_size=6)
+values = st.recursive(
+    st.text("aZ9 é&=%[]+", max_size=6),
+    lambda inner: st.dictionaries(names, inner, min_size=1, max_size=3) | st.lists(inner, min_size=1, max_size=3),
+    max_leaves=8,
+)
+
+
+def as_hashes(value: Any) -> Any:
+    if isinstance(value, list):
+        return {str(index): as_hashes(item) for index, item in enumerate(value)}
+    return {key: as_hashes(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+@given(st.dictionaries(names, values, max_size=4))
+def test_what_stripes_encoder_writes_is_read_back(params):
+    form = urlencode(list(_api_encode(params)))
+
+    assert nest(parse_qsl(form, keep_blank_values=True)) == as_hashes(params)
+
+
+def test_lists_with_empty_brackets_keep_their_order():
+    assert nest([("expand[]", "a"), ("expand[]", "b")]) == {"expand": {"0": "a", "1": "b"}}
+
+
+@given(st.lists(st.decimals(allow_nan=False, allow_infinity=False, places=9, min_value=-(10**6), max_value=10**6)))
+def test_sums_are_exact(amounts):
+    events = [Event(str(n), str(n), "e", "m", "c", amount, n, float(n), None, None) for n, amount in enumerate(amounts)]
+
+    assert Fraction(aggregate("sum", events)) == sum(map(Fraction, amounts))
+    assert aggregate("count", events) == len(amounts)
+    assert aggregate("last", events) == (amounts[-1] if amounts else 0)
