@@ -65,6 +65,26 @@ class UsageEvent:
             ]
         )
 
+    @classmethod
+    def from_message(cls, message: bytes) -> "UsageEvent":
+        """The event that `message` wrote. Raises ValueError when it is none."""
+        (
+            _,
+            payload,
+            customer,
+            meter,
+            op,
+            units,
+            time,
+            admitted,
+            source,
+            id,
+            key_id,
+            grp,
+            properties,
+        ) = orjson.loads(message)
+        return cls(customer, meter, op, units, time, admitted, source, id, key_id, grp, properties, payload)
+
 
 def op_of(meter: Meter, *, outright: bool = False) -> Op:
     """What a quantity of `meter` does: an `outright` figure sets a level, another one changes it."""

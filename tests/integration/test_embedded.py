@@ -42,7 +42,8 @@ def test_a_second_start_takes_little_time(home: Path) -> None:
         pass
     began = time.monotonic()
     with Embedded(home):
-        assert time.monotonic() - began < 1.5
+        # Measured: 0.06 s; the room is for a machine that does other things.
+        assert time.monotonic() - began < 3
 
 
 def test_a_very_long_path_works(tmp_path: Path) -> None:

@@ -1,7 +1,13 @@
 """Faults armed through `/_standin/faults`, for the next matching requests. They live in memory: a restart lifts them.
 
-A matching request meets the first armed fault only. Each kind says at which of three moments it strikes: before the
-request is looked at, while it runs (and then its answer is kept under its idempotency key), or after it was recorded.
+`reset`         the connection is reset; nothing was recorded
+`rate_limit`    429 with `Stripe-Rate-Limited-Reason`; nothing was recorded
+`outage`        503, until lifted unless a number of times is given; nothing was recorded
+`slow`          waits for `seconds`, then goes on as usual
+`error_500`     500, `when` before or after the changes were recorded; kept under the idempotency key, as Stripe does
+`drop_answer`   everything is recorded, then the connection closes without an answer
+
+A request meets the first armed fault that matches it, and no other.
 """
 
 from __future__ import annotations
