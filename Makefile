@@ -20,7 +20,7 @@ setup: $(SYNCED) ## create .venv and install exactly what requirements/dev.txt l
 assets: $(BUILT) ## install the front-end packages and build static/vendor/
 
 run: setup assets ## start everything on this machine: servers, web, worker; Ctrl-C stops it
-	@$(BIN)/flask --app wsgi metering run
+	@$(BIN)/python -m metering
 
 test: lint assets ## lint, then all tests against the real servers
 	@echo "== tests"

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from metering.errors import MeteringError, NotFound
 from metering.ids import NewKey, new_api_key
+from metering.intake.values import Caller
 from metering.models import ApiKey, Customer
 
 CUSTOMER_SCOPES = ("meter", "usage:read")
@@ -66,3 +67,13 @@ def revoke_key(session: Session, customer: Customer, key_id: int, *, now: dateti
 
 def keys_of(session: Session, customer: Customer) -> Sequence[ApiKey]:
     return session.scalars(select(ApiKey).where(ApiKey.customer_id == customer.id).order_by(ApiKey.id.desc())).all()
+
+
+def find_caller(session: Session, digest: str) -> Caller | None:
+    """Who carries a key, for the case that Redis cannot tell; None for an unknown or revoked one."""
+    row = session.execute(
+        select(ApiKey, Customer.key)
+        .outerjoin(Customer, Customer.id == ApiKey.customer_id)
+        .where(ApiKey.digest == digest, ApiKey.revoked_at.is_(None))
+    ).one_or_none()
+    return None if row is None else Caller(row[1] or "", row[0].id, frozenset(row[0].scopes))

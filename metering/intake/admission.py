@@ -73,6 +73,7 @@ class Intake:
             period=period,
             admitted=moment,
             meters=standings,
+            reserved=tuple(ask.reserve.values()),
             idempotency=idem,
         )
 

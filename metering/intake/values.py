@@ -1,7 +1,7 @@
 """What goes into the intake and what comes out of it: values, all frozen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -77,7 +77,15 @@ class Admission:
     period: Span
     admitted: int
     meters: tuple[MeterStanding, ...]
+    reserved: tuple[int, ...]
     idempotency: IdempotencyKey | None = None
+
+    def given_back(self) -> tuple[MeterStanding, ...]:
+        """The standings once this reservation no longer holds anything."""
+        return tuple(
+            replace(standing, held=max(0, standing.held - units))
+            for standing, units in zip(self.meters, self.reserved, strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True)

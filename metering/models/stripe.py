@@ -17,11 +17,21 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from metering.extensions import Model
-from metering.models.columns import CreatedAt, CustomerId, Instant, MeterId, PeriodId, RowId
+from metering.models.columns import (
+    CreatedAt,
+    CustomerFact,
+    CustomerId,
+    Instant,
+    MeterFact,
+    MeterId,
+    PeriodFact,
+    PeriodId,
+    RowId,
+)
 
 
 class StripeMeter(Model):
-    """Which Stripe meter stands for one of ours, in one account and mode."""
+    """Which Stripe meter stands for one of ours, in one account and mode, and what its payload's keys are called."""
 
     __tablename__ = "stripe_meters"
 
@@ -29,10 +39,28 @@ class StripeMeter(Model):
     meter_id: Mapped[MeterId] = mapped_column(primary_key=True)
     stripe_id: Mapped[str] = mapped_column(Text)
     event_name: Mapped[str] = mapped_column(Text)
+    customer_payload_key: Mapped[str] = mapped_column(Text, server_default="stripe_customer_id")
+    value_payload_key: Mapped[str] = mapped_column(Text, server_default="value")
+
+
+class StripeChange(Model):
+    """An hour whose rollups or accruals changed since the ledger of an account last looked at it.
+
+    Triggers on `rollups` and `accruals` write it in the transaction of the change, whoever makes that; so what is owed
+    is found without looking through what is not.
+    """
+
+    __tablename__ = "stripe_changes"
+
+    account: Mapped[str] = mapped_column(Text, primary_key=True)
+    customer_id: Mapped[CustomerFact] = mapped_column(primary_key=True)
+    meter_id: Mapped[MeterFact] = mapped_column(primary_key=True)
+    period_id: Mapped[PeriodFact] = mapped_column(primary_key=True)
+    hour: Mapped[Instant] = mapped_column(primary_key=True)
 
 
 class LedgerEntry(Model):
-    """What was reported for one hour of a period: the sum of its report rows that were not discarded."""
+    """What was reported for one hour of a period: the sum of its report rows, whatever became of them."""
 
     __tablename__ = "stripe_ledger"
 
@@ -46,7 +74,11 @@ class LedgerEntry(Model):
 
 
 class StripeReport(Model):
-    """One meter event for Stripe. Value, time stamp and identifier never change; only its fate is written down."""
+    """One meter event for Stripe. Value, timestamp and identifier never change; only its fate is written down.
+
+    `first_sent_at` is the first sending that may have been counted without our learning of it: a plain refusal clears
+    it. `settled_at` is when the row stopped to be pending.
+    """
 
     __tablename__ = "stripe_reports"
     __table_args__ = (
@@ -62,8 +94,19 @@ class StripeReport(Model):
             name="fk_stripe_reports_ledger",
         ),
         CheckConstraint("state IN ('pending', 'accepted', 'parked', 'written_off')", name="state"),
+        CheckConstraint("value <> 0 AND abs(value) < 1000000000000000", name="value_has_15_digits"),
+        CheckConstraint("length(identifier) <= 100", name="identifier_fits"),
         UniqueConstraint("account", "identifier"),
-        Index("ix_stripe_reports_due", "next_try_at", "id", postgresql_where=text("state = 'pending'")),
+        # The heads of the queues, one a customer and meter, are read from this index alone.
+        Index(
+            "ix_stripe_reports_pending",
+            "account",
+            "customer_id",
+            "meter_id",
+            "id",
+            postgresql_where=text("state = 'pending'"),
+        ),
+        Index("ix_stripe_reports_settled", "account", "state", "settled_at"),
         Index("ix_stripe_reports_ledger", "account", "customer_id", "meter_id", "period_id", "hour"),
     )
 

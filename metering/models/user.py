@@ -1,5 +1,7 @@
 """People who log in, and which customers they belong to in which role."""
 
+from hashlib import sha256
+
 from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -30,7 +32,7 @@ class User(Model):
 
     def get_id(self) -> str:
         """What the session holds: it ends with the password it was opened with."""
-        return f"{self.id}.{self.password_hash[-16:]}"
+        return f"{self.id}.{sha256(self.password_hash.encode()).hexdigest()[:16]}"
 
 
 class Membership(Model):

@@ -30,7 +30,7 @@ def prepare(session: Session, catalog: Catalog, partitions: int) -> None:
 
 def meter_ids(session: Session) -> dict[str, int]:
     """The id of each meter by its key."""
-    return {key: id for key, id in session.execute(select(MeterRow.key, MeterRow.id))}
+    return {row.key: row.id for row in session.execute(select(MeterRow.key, MeterRow.id))}
 
 
 def _sync_meters(session: Session, catalog: Catalog) -> None:

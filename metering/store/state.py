@@ -56,7 +56,8 @@ def send_customers(
 
 def send_keys(session: Session, redis: Redis, keys: Sequence[ApiKey]) -> None:
     ids = {key.customer_id for key in keys if key.customer_id is not None}
-    names = {id: key for id, key in session.execute(select(Customer.id, Customer.key).where(Customer.id.in_(ids)))}
+    rows = session.execute(select(Customer.id, Customer.key).where(Customer.id.in_(ids)))
+    names = {row.id: row.key for row in rows}
     for key in keys:
         customer = names[key.customer_id] if key.customer_id is not None else ""
         fields = ["c", customer, "i", str(key.id), "s", " ".join(key.scopes), "x", "1" if key.revoked_at else "0"]

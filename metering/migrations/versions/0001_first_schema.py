@@ -184,6 +184,17 @@ def upgrade() -> None:
         "ix_set_aside_open", "set_aside", ["id"], unique=False, postgresql_where=sa.text("resolved_at IS NULL")
     )
     op.create_table(
+        "stripe_changes",
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("customer_id", sa.BigInteger(), nullable=False),
+        sa.Column("meter_id", sa.BigInteger(), nullable=False),
+        sa.Column("period_id", sa.BigInteger(), nullable=False),
+        sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "account", "customer_id", "meter_id", "period_id", "hour", name=op.f("pk_stripe_changes")
+        ),
+    )
+    op.create_table(
         "users",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("email", sa.Text(), nullable=False),
@@ -253,6 +264,8 @@ def upgrade() -> None:
         sa.Column("meter_id", sa.BigInteger(), nullable=False),
         sa.Column("stripe_id", sa.Text(), nullable=False),
         sa.Column("event_name", sa.Text(), nullable=False),
+        sa.Column("customer_payload_key", sa.Text(), server_default="stripe_customer_id", nullable=False),
+        sa.Column("value_payload_key", sa.Text(), server_default="value", nullable=False),
         sa.ForeignKeyConstraint(["meter_id"], ["meters.id"], name=op.f("fk_stripe_meters_meter_id")),
         sa.PrimaryKeyConstraint("account", "meter_id", name=op.f("pk_stripe_meters")),
     )
@@ -321,6 +334,10 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "state IN ('pending', 'accepted', 'parked', 'written_off')", name=op.f("ck_stripe_reports_state")
         ),
+        sa.CheckConstraint("length(identifier) <= 100", name=op.f("ck_stripe_reports_identifier_fits")),
+        sa.CheckConstraint(
+            "value <> 0 AND abs(value) < 1000000000000000", name=op.f("ck_stripe_reports_value_has_15_digits")
+        ),
         sa.ForeignKeyConstraint(
             ["account", "customer_id", "meter_id", "period_id", "hour"],
             [
@@ -336,18 +353,19 @@ def upgrade() -> None:
         sa.UniqueConstraint("account", "identifier", name=op.f("uq_stripe_reports_account_identifier")),
     )
     op.create_index(
-        "ix_stripe_reports_due",
-        "stripe_reports",
-        ["next_try_at", "id"],
-        unique=False,
-        postgresql_where=sa.text("state = 'pending'"),
-    )
-    op.create_index(
         "ix_stripe_reports_ledger",
         "stripe_reports",
         ["account", "customer_id", "meter_id", "period_id", "hour"],
         unique=False,
     )
+    op.create_index(
+        "ix_stripe_reports_pending",
+        "stripe_reports",
+        ["account", "customer_id", "meter_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("state = 'pending'"),
+    )
+    op.create_index("ix_stripe_reports_settled", "stripe_reports", ["account", "state", "settled_at"], unique=False)
     for part in range(16):
         op.execute(
             f"CREATE TABLE identities_{part} PARTITION OF identities FOR VALUES WITH (MODULUS 16, REMAINDER {part})"

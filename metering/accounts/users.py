@@ -1,0 +1,127 @@
+"""Users and the customers they belong to. Seats follow the memberships."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session, joinedload
+
+from metering.accounts.passwords import hash_password, verify_password
+from metering.catalog import Catalog
+from metering.clock import to_micros
+from metering.errors import Conflict, MeteringError, NotFound
+from metering.ids import new_id
+from metering.intake.admission import Intake
+from metering.intake.event import UsageEvent, make_event
+from metering.intake.values import Ask
+from metering.models import ROLES, Customer, Membership, User
+from metering.store import inbox
+
+SEATS = "seats"
+
+
+class InvalidUser(MeteringError):
+    code = "invalid-user"
+
+
+def create_user(session: Session, *, email: str, password: str, name: str = "", operator: bool = False) -> User:
+    """Raises InvalidUser, WeakPassword, Conflict."""
+    address = normal_email(email)
+    if session.scalar(select(User.id).where(User.email == address)) is not None:
+        raise Conflict(f"there is a user {address} already", email=address)
+    user = User(email=address, password_hash=hash_password(password), name=name.strip(), operator=operator)
+    session.add(user)
+    session.flush()
+    return user
+
+
+def normal_email(email: str) -> str:
+    """Raises InvalidUser for what cannot be an address."""
+    address = email.strip().lower()
+    local, _, domain = address.rpartition("@")
+    if not local or "." not in domain or len(address) > 254 or any(sign.isspace() for sign in address):
+        raise InvalidUser(f"{email!r} is no e-mail address", field="email")
+    return address
+
+
+def log_in(session: Session, email: str, password: str) -> User | None:
+    """The user with this e-mail and password, else None; takes equally long either way."""
+    user = session.scalars(select(User).where(User.email == email.strip().lower())).one_or_none()
+    return user if verify_password(password, user.password_hash if user else None) else None
+
+
+def add_member(
+    session: Session, intake: Intake, catalog: Catalog, customer: Customer, user: User, role: str, *, now: datetime
+) -> Membership:
+    """Make a user a member of a customer, which takes a seat.
+
+    The seat is checked against the limit first and recorded in the same transaction as the membership.
+
+    Raises:
+        InvalidUser: an unknown role. Conflict: already a member.
+        LimitExceeded: no seat is left. IntakeUnavailable: nobody can tell.
+    """
+    if role not in ROLES:
+        raise InvalidUser(f"the role must be one of {', '.join(ROLES)}", field="role")
+    if session.scalar(_membership_query(customer.id, user.id)) is not None:
+        raise Conflict(f"{user.email} is a member already", email=user.email)
+    if SEATS in catalog.meters:
+        _hold_a_seat(intake, customer, now)
+    membership = Membership(customer_id=customer.id, user_id=user.id, role=role, created_at=now)
+    session.add(membership)
+    session.flush()
+    _record_seat(session, intake, catalog, customer, membership, 1, now)
+    return membership
+
+
+def remove_member(
+    session: Session, intake: Intake, catalog: Catalog, customer: Customer, user_id: int, *, now: datetime
+) -> None:
+    """Raises NotFound, and Conflict for the last owner."""
+    membership = session.scalar(_membership_query(customer.id, user_id))
+    if membership is None:
+        raise NotFound("there is no such member", user=user_id)
+    owners = select(func.count()).where(Membership.customer_id == customer.id, Membership.role == "owner")
+    if membership.role == "owner" and session.scalar(owners) == 1:
+        raise Conflict("a customer keeps at least one owner")
+    _record_seat(session, intake, catalog, customer, membership, -1, now)
+    session.delete(membership)
+    session.flush()
+
+
+def customers_of(session: Session, user: User) -> Sequence[Membership]:
+    """A user's memberships with their customers, oldest first."""
+    query = select(Membership).where(Membership.user_id == user.id).order_by(Membership.id)
+    return session.scalars(query.options(joinedload(Membership.customer))).all()
+
+
+def _membership_query(customer_id: int, user_id: int) -> Select[Membership]:
+    return select(Membership).where(Membership.customer_id == customer_id, Membership.user_id == user_id)
+
+
+def _hold_a_seat(intake: Intake, customer: Customer, now: datetime) -> None:
+    """A reservation nobody settles: it keeps the seat until the inbox has recorded it, then its lease runs out."""
+    ask = Ask(reserve={SEATS: 1}, customer=customer.key)
+    intake.reserve(ask, rid=new_id(), partition=customer.partition, now=now)
+
+
+def _record_seat(
+    session: Session,
+    intake: Intake,
+    catalog: Catalog,
+    customer: Customer,
+    membership: Membership,
+    change: int,
+    now: datetime,
+) -> None:
+    if SEATS not in catalog.meters:
+        return
+    event: UsageEvent = make_event(
+        catalog.meters[SEATS],
+        customer=customer.key,
+        quantity=change,
+        source="members",
+        id=f"{membership.id}:{'joined' if change > 0 else 'left'}",
+        admitted=to_micros(now),
+    )
+    inbox.put(session, intake, [event])

@@ -1,0 +1,139 @@
+"""The composition root: the only place that puts the product together as a service of its own."""
+
+import secrets
+from pathlib import Path
+
+import structlog
+from flask import Flask, Response, g, request
+from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import HTTPException
+
+from metering import api, cli, dashboard
+from metering.accounts import login as accounts_login
+from metering.clock import Clock, utc_now
+from metering.errors import IntakeUnavailable, MeteringError
+from metering.extensions import csrf, db, login, login_throttle, migrate
+from metering.health import blueprint as health
+from metering.logs import configure_logs
+from metering.pages import error_page
+from metering.problems import http_problem, problem
+from metering.runtime import build_runtime, find_addresses
+from metering.service import Metering
+from metering.settings import Settings, load_settings, require_own_secret
+
+PACKAGE = Path(__file__).resolve().parent
+# In a checkout the folders stand beside the package, in a wheel inside it.
+ASSETS = PACKAGE if (PACKAGE / "templates").is_dir() else PACKAGE.parent
+MIGRATIONS = PACKAGE / "migrations"
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    ]
+)
+MAX_REQUEST_ID = 64
+
+log = structlog.get_logger("metering.app")
+
+
+def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> Flask:
+    """The product, ready to serve.
+
+    Raises:
+        ConfigurationError: a setting or the catalog is wrong, or production lacks a secret of its own.
+    """
+    settings = settings or load_settings()
+    require_own_secret(settings)
+    configure_logs(settings)
+    app = Flask("metering", template_folder=str(ASSETS / "templates"), static_folder=str(ASSETS / "static"))
+    _configure(app, settings)
+    _bind_extensions(app)
+    metering = Metering(app, settings=settings, clock=clock, runtime=build_runtime(settings, clock=clock))
+    for blueprint in (*api.BLUEPRINTS, *dashboard.BLUEPRINTS, health):
+        app.register_blueprint(blueprint)
+    app.cli.add_command(cli.commands)
+    _answer_errors(app, metering)
+    _dress_answers(app)
+    return app
+
+
+def _configure(app: Flask, settings: Settings) -> None:
+    app.config.update(
+        SECRET_KEY=settings.flask_secret,
+        SQLALCHEMY_DATABASE_URI=find_addresses(settings).database_url,
+        MAX_CONTENT_LENGTH=settings.max_body_bytes,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SECURE=not settings.is_development,
+        REMEMBER_COOKIE_SAMESITE="Lax",
+        REMEMBER_COOKIE_HTTPONLY=True,
+        REMEMBER_COOKIE_SECURE=not settings.is_development,
+        SEND_FILE_MAX_AGE_DEFAULT=3600,
+        RATELIMIT_STORAGE_URI="memory://",
+        WTF_CSRF_TIME_LIMIT=None,
+        WTF_CSRF_SSL_STRICT=not settings.is_development,
+    )
+
+
+def _bind_extensions(app: Flask) -> None:
+    db.init_app(app)
+    migrate.init_app(app, db, directory=str(MIGRATIONS))
+    csrf.init_app(app)
+    login_throttle.init_app(app)
+    login.init_app(app)
+    accounts_login.bind(login)
+    for blueprint in api.BLUEPRINTS:
+        csrf.exempt(blueprint)  # a key in a header cannot be sent by somebody else's page
+
+
+def _answer_errors(app: Flask, metering: Metering) -> None:
+    """Problem details under /api, a page elsewhere; never a stack trace."""
+
+    @app.errorhandler(MeteringError)
+    def _own(error: MeteringError) -> ResponseReturnValue:
+        return problem(error, metering.runtime.clock) if _is_api() else error_page(error)
+
+    @app.errorhandler(OperationalError)
+    def _database(error: OperationalError) -> ResponseReturnValue:
+        log.warning("database_unavailable", detail=str(error).splitlines()[0])
+        return _own(IntakeUnavailable("the database does not answer"))
+
+    @app.errorhandler(HTTPException)
+    def _http(error: HTTPException) -> ResponseReturnValue:
+        if error.code is not None and error.code < 400:
+            return error.get_response()  # type: ignore[return-value]  # a redirect is an answer, not a fault
+        return http_problem(error) if _is_api() else error_page(error)
+
+
+def _is_api() -> bool:
+    return request.path.startswith("/api/")
+
+
+def _dress_answers(app: Flask) -> None:
+    """A request id on every request, and what keeps browsers from being talked into mischief."""
+
+    @app.before_request
+    def _name_request() -> None:
+        given = request.headers.get("X-Request-Id", "")
+        usable = 0 < len(given) <= MAX_REQUEST_ID and given.isascii() and given.replace("-", "").isalnum()
+        g.request_id = given if usable else secrets.token_hex(8)
+        request.environ["metering.request_id"] = g.request_id
+
+    @app.after_request
+    def _protect(response: Response) -> Response:
+        response.headers["X-Request-Id"] = g.get("request_id", "")
+        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Referrer-Policy", "same-origin")
+        if request.endpoint != "static":
+            response.headers.setdefault("Cache-Control", "private, no-store")
+        return response

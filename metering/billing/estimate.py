@@ -1,0 +1,117 @@
+"""What a period costs so far: its bill, if it ended now.
+
+Always holds: the lines add up to the total; the cost of an estimate does not grow with the number of events, because
+usage is read from the totals and levels from their accruals.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from metering.billing.pricing import PricedLine, price_line
+from metering.catalog import Catalog, Meter, Plan
+from metering.errors import ConfigurationError
+from metering.models import Customer, MeterRow, Period, PeriodTotal
+from metering.money import round_money
+from metering.store.accruals import accrued
+
+SUMMED = ("sum", "count")
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateLine:
+    """A line of the bill. `amount` is in the currency's major unit; `usage` explains it, None for the base fee."""
+
+    name: str
+    amount: Decimal
+    usage: PricedLine | None = None
+
+    @property
+    def meter(self) -> str | None:
+        return self.usage.meter if self.usage else None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What the period `[starts_at, ends_at)` costs with all usage until `as_of`, in the currency's major unit."""
+
+    customer: str
+    period_id: int
+    plan: str
+    starts_at: datetime
+    ends_at: datetime
+    as_of: datetime
+    currency: str
+    lines: tuple[EstimateLine, ...]
+    total: Decimal
+
+
+def estimate(session: Session, catalog: Catalog, customer: Customer, period: Period, *, now: datetime) -> Estimate:
+    """The bill of `period` if it ended `now`: the base fee of its plan, then a line for each meter with a price.
+
+    Also right for a period that is over; `now` then is the time of asking.
+
+    Raises:
+        ConfigurationError: the catalog does not know the period's plan any more, or prices a meter that has no total.
+    """
+    plan = _plan(catalog, period)
+    used = usage_quantities(session, customer.id, period.id)
+    levels = accrued(session, customer.id, period, now=now)
+    lines = (
+        EstimateLine(f"{plan.name} plan", round_money(plan.base_fee, catalog.currency)),
+        *_usage_lines(catalog, plan, {**used, **levels}),
+    )
+    return Estimate(
+        customer=customer.key,
+        period_id=period.id,
+        plan=plan.key,
+        starts_at=period.starts_at,
+        ends_at=period.ends_at,
+        as_of=min(now, period.ends_at),
+        currency=catalog.currency,
+        lines=lines,
+        total=sum((line.amount for line in lines), Decimal(0)),
+    )
+
+
+def usage_quantities(session: Session, customer_id: int, period_id: int) -> dict[str, Decimal]:
+    """The totals of a period in scaled units, by meter key: of meters that sum or count. Levels accrue instead."""
+    rows = session.execute(
+        select(MeterRow.key, PeriodTotal.units)
+        .join(MeterRow, MeterRow.id == PeriodTotal.meter_id)
+        .where(PeriodTotal.customer_id == customer_id, PeriodTotal.period_id == period_id)
+        .where(MeterRow.kind == "usage", MeterRow.aggregation.in_(SUMMED))
+    )
+    return {key: Decimal(units) for key, units in rows}
+
+
+def _plan(catalog: Catalog, period: Period) -> Plan:
+    try:
+        return catalog.plans[period.plan]
+    except KeyError:
+        raise ConfigurationError(
+            f"period {period.id} is billed by the plan {period.plan!r}, which the catalog does not have"
+        ) from None
+
+
+def _usage_lines(catalog: Catalog, plan: Plan, units: Mapping[str, Decimal]) -> Iterator[EstimateLine]:
+    for meter in catalog.meters.values():
+        price = catalog.price(plan.key, meter.key)
+        if price is None:
+            continue
+        _check_has_total(meter)
+        line = price_line(price, units.get(meter.key, Decimal(0)), meter, catalog.currency)
+        yield EstimateLine(meter.name, line.amount, line)
+
+
+def _check_has_total(meter: Meter) -> None:
+    """A price on a meter whose total nobody keeps would silently bill nothing."""
+    if not meter.counts_live:
+        raise ConfigurationError(
+            f'prices.{meter.key}: only meters aggregated as "sum" or "count" and levels can be billed, '
+            f'this one is aggregated as "{meter.aggregation}"'
+        )

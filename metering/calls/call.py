@@ -1,0 +1,198 @@
+"""One metered call from admission to settlement, without any web framework.
+
+Always holds: a call that failed is given back; one that was served is recorded in full, once: through the intake, or
+through the inbox when Redis went away meanwhile. While calls run, one thread a process renews their leases.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from metering.catalog import Catalog
+from metering.catalog.quantities import exact
+from metering.clock import Clock
+from metering.errors import IntakeUnavailable, UndeclaredMeter
+from metering.failpoints import visit
+from metering.intake.admission import Intake
+from metering.intake.event import UsageEvent, make_event
+from metering.intake.values import Admission, Settlement
+
+CALL_SOURCE = "call"
+SETTLE_TRIES = 2
+
+Fallback = Callable[[list[UsageEvent]], None]
+"""Keeps usage durably elsewhere while Redis is away. Raises IntakeUnavailable when that is impossible too."""
+
+
+@dataclass
+class Call:
+    """A running call. `used` holds what was reported so far, by meter, in the meter's unit.
+
+    `offline`: it was let in without Redis (METERING_ON_OUTAGE=allow), so its usage goes to the inbox.
+    """
+
+    admission: Admission
+    main_meter: str
+    catalog: Catalog
+    used: dict[str, Decimal] = field(default_factory=dict)
+    outright: set[str] = field(default_factory=set)
+    offline: bool = False
+    finished: bool = False
+
+    @property
+    def customer(self) -> str:
+        return self.admission.customer
+
+    def set(self, meter: str, quantity: Any) -> None:
+        """The real figure, in the meter's unit; replaces what was reported before. On a level: the level itself.
+
+        Raises UndeclaredMeter, BadQuantity.
+        """
+        self._check(meter)
+        self.catalog.meter(meter).to_units(quantity)
+        self.used[meter] = exact(quantity)
+        if self.catalog.meter(meter).is_level:
+            self.outright.add(meter)
+
+    def add(self, meter: str, quantity: Any) -> None:
+        """More of a meter; on a level a change, which may be negative. Raises UndeclaredMeter, BadQuantity."""
+        self._check(meter)
+        self.catalog.meter(meter).to_units(quantity, signed=self.catalog.meter(meter).is_level)
+        self.used[meter] = self.used.get(meter, Decimal(0)) + exact(quantity)
+
+    def _check(self, meter: str) -> None:
+        self.catalog.meter(meter)
+        declared = {standing.meter for standing in self.admission.meters}
+        if meter not in declared:
+            raise UndeclaredMeter(
+                f"this call reserved nothing of {meter!r}: declare it with reserve={{{meter!r}: …}}", meter=meter
+            )
+
+    def events(self, properties: Mapping[str, Any]) -> list[UsageEvent]:
+        """What the call used, an event a meter. The main meter is always recorded, others when they were used."""
+        found = []
+        for standing in self.admission.meters:
+            meter = self.catalog.meter(standing.meter)
+            quantity = self.used.get(meter.key)
+            if quantity is None or (not quantity and meter.key != self.main_meter and meter.key not in self.outright):
+                continue
+            event = make_event(
+                meter,
+                customer=self.customer,
+                quantity=quantity,
+                source=CALL_SOURCE,
+                id=f"{self.admission.rid}:{meter.key}",
+                admitted=self.admission.admitted,
+                outright=meter.key in self.outright,
+                properties=properties,
+                key_id=self.admission.key_id,
+            )
+            found.append(event)
+        return found
+
+
+class Calls:
+    """The running calls of a process."""
+
+    def __init__(self, intake: Intake, catalog: Catalog, clock: Clock, fallback: Fallback) -> None:
+        self._intake = intake
+        self._catalog = catalog
+        self._clock = clock
+        self._fallback = fallback
+        self._renewer = Renewer(intake, clock)
+
+    def started(self, admission: Admission, main_meter: str, quantity: Decimal, *, offline: bool = False) -> Call:
+        """Take an admitted call under renewal. `quantity` of the main meter stands unless the call says otherwise."""
+        call = Call(admission, main_meter, self._catalog, used={main_meter: quantity}, offline=offline)
+        if not offline:
+            self._renewer.watch(admission)
+        return call
+
+    def settle(self, call: Call, properties: Mapping[str, Any], *, answer: bytes = b"") -> Settlement:
+        """Record what the call used; the second time does nothing.
+
+        Raises:
+            InvalidUsage: a level would fall below zero; nothing was recorded.
+            IntakeUnavailable: recorded nowhere.
+        """
+        if call.finished:
+            return Settlement(duplicate=True, meters=call.admission.meters)
+        events = call.events(properties)
+        visit("call.before_settle")
+        try:
+            settlement = self._settle(call, events, answer)
+        finally:
+            self._finish(call)
+        visit("call.settled")
+        return settlement
+
+    def release(self, call: Call) -> None:
+        """Give the reservation back. With Redis away the lease does it by itself."""
+        if call.finished:
+            return
+        self._finish(call)
+        if call.offline:
+            return
+        try:
+            self._intake.release(call.admission)
+        except IntakeUnavailable:
+            return
+
+    def _settle(self, call: Call, events: list[UsageEvent], answer: bytes) -> Settlement:
+        for attempt in range(0 if call.offline else SETTLE_TRIES):
+            try:
+                return self._intake.settle(call.admission, events, now=self._clock(), answer=answer)
+            except IntakeUnavailable:
+                if attempt == SETTLE_TRIES - 1:
+                    break
+        # The work is done and may have been counted: the inbox has the same identities, so it counts once.
+        self._fallback(events)
+        return Settlement(duplicate=False, meters=call.admission.meters)
+
+    def _finish(self, call: Call) -> None:
+        call.finished = True
+        self._renewer.forget(call.admission)
+
+
+class Renewer:
+    """Renews the leases of all running calls of this process, three times a lease, in one daemon thread."""
+
+    def __init__(self, intake: Intake, clock: Clock) -> None:
+        self._intake = intake
+        self._clock = clock
+        self._running: dict[str, Admission] = {}
+        self._lock = threading.Lock()
+        self._pid: int | None = None
+
+    @property
+    def _interval(self) -> float:
+        return self._intake.lease_micros / 3_000_000
+
+    def watch(self, admission: Admission) -> None:
+        with self._lock:
+            self._running[admission.rid] = admission
+            if self._pid != os.getpid():  # a forked web worker starts a thread of its own
+                self._pid = os.getpid()
+                threading.Thread(target=self._run, name="metering-renewer", daemon=True).start()
+
+    def forget(self, admission: Admission) -> None:
+        with self._lock:
+            self._running.pop(admission.rid, None)
+
+    def renew_all(self) -> None:
+        """Renew what runs now. A lease that is lost stays lost: its settlement is admitted anew or overshoots."""
+        with self._lock:
+            running = list(self._running.values())
+        for admission in running:
+            try:
+                self._intake.renew(admission, now=self._clock())
+            except IntakeUnavailable:
+                return
+
+    def _run(self) -> None:
+        wait = threading.Event()
+        while not wait.wait(self._interval):
+            self.renew_all()

@@ -1,0 +1,81 @@
+"""Letting a call in: by the intake, or, while it is away and the settings allow, on trust."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from metering.accounts.keys import find_caller
+from metering.calls.call import Call
+from metering.clock import to_micros
+from metering.errors import IntakeUnavailable, NotAuthenticated, NotPermitted
+from metering.ids import key_digest, key_partition, new_id
+from metering.intake.refusals import StaleState
+from metering.intake.values import Admission, Ask, MeterStanding, Replay, Span
+from metering.service import Metering
+
+
+def ask_by_key(metering: Metering, secret: str | None, ask: Ask) -> tuple[Ask, int]:
+    """`ask` for the bearer of an API key, and the partition to ask. Raises NotAuthenticated."""
+    partition = key_partition(secret) if secret else None
+    if secret is None or partition is None or partition >= metering.settings.partitions:
+        raise NotAuthenticated("send an API key: Authorization: Bearer mk_…")
+    return replace(ask, key_digest=key_digest(secret)), partition
+
+
+def let_in(metering: Metering, ask: Ask, partition: int, main_meter: str, quantity: Decimal) -> Call | Replay:
+    """A running call, or the stored answer of the request that this one repeats.
+
+    Raises:
+        NotAuthenticated, NotPermitted, UnknownCustomer, UnknownMeter, LimitExceeded: it may not go ahead.
+        IdempotencyRunning, IdempotencyMismatch: another request holds its Idempotency-Key.
+        IntakeUnavailable: nobody can tell, and METERING_ON_OUTAGE is deny.
+    """
+    try:
+        admitted = _reserve(metering, ask, partition)
+    except IntakeUnavailable:
+        if metering.settings.on_outage == "deny":
+            raise
+        return metering.calls.started(_on_trust(metering, ask), main_meter, quantity, offline=True)
+    if isinstance(admitted, Replay):
+        return admitted
+    return metering.calls.started(admitted, main_meter, quantity)
+
+
+def _reserve(metering: Metering, ask: Ask, partition: int) -> Admission | Replay:
+    intake, clock, rid = metering.runtime.intake, metering.runtime.clock, new_id()
+    try:
+        return intake.reserve(ask, rid=rid, partition=partition, now=clock())
+    except StaleState as stale:
+        metering.refresh(str(stale.facts["customer"]))
+        return intake.reserve(ask, rid=rid, partition=partition, now=clock())
+
+
+def _on_trust(metering: Metering, ask: Ask) -> Admission:
+    """An admission that nobody checked. With an Idempotency-Key its identity is the key's: repeated, it counts once."""
+    now = metering.runtime.clock()
+    customer, key_id = _bearer(metering, ask) if ask.key_digest else (ask.customer, None)
+    return Admission(
+        rid=ask.idempotency.digest if ask.idempotency else new_id(),
+        partition=metering.runtime.intake.partition(customer),
+        customer=customer,
+        key_id=key_id,
+        period=Span(0, now, now),
+        admitted=to_micros(now),
+        meters=tuple(MeterStanding(meter, "none", None, 0, 0) for meter in ask.reserve),
+        reserved=tuple(ask.reserve.values()),
+    )
+
+
+def _bearer(metering: Metering, ask: Ask) -> tuple[str, int]:
+    """Who carries the key, from PostgreSQL. Raises NotAuthenticated, NotPermitted, IntakeUnavailable."""
+    try:
+        with metering.runtime.transaction() as session:
+            found = find_caller(session, ask.key_digest)
+    except SQLAlchemyError as error:
+        raise IntakeUnavailable("neither Redis nor PostgreSQL answers") from error
+    if found is None or not found.customer:
+        raise NotAuthenticated("this API key is unknown or was revoked")
+    if ask.scope not in found.scopes:
+        raise NotPermitted("this API key does not carry the scope that is needed here")
+    return found.customer, found.key_id

@@ -1,0 +1,119 @@
+"""`customers`, `users` and `keys`: who is billed, who logs in, who calls."""
+
+import sys
+
+import click
+from flask.cli import AppGroup
+
+from metering.accounts.customers import create_customer, find_customer
+from metering.accounts.keys import CUSTOMER_SCOPES, SCOPES, create_key
+from metering.accounts.users import add_member, create_user
+from metering.cli.common import current_metering, explained
+from metering.errors import IntakeUnavailable
+from metering.models import ROLES
+from metering.store import inbox
+from metering.store.state import send_unsent
+
+
+def register(commands: AppGroup) -> None:
+    for name, help_text, command in (
+        ("customers", "The billed parties.", create_customer_command),
+        ("users", "The people who log in.", create_user_command),
+        ("keys", "API keys.", create_key_command),
+    ):
+        group = AppGroup(name, help=help_text)
+        group.add_command(command)
+        commands.add_command(group)
+
+
+@click.command("create")
+@click.argument("key")
+@click.option("--name", required=True)
+@click.option("--plan", required=True)
+@click.option("--timezone", default="UTC", show_default=True)
+@click.option("--stripe-customer", default=None, help="The id of the customer in Stripe (cus_…).")
+def create_customer_command(key: str, name: str, plan: str, timezone: str, stripe_customer: str | None) -> None:
+    """Make a customer."""
+    runtime = current_metering().runtime
+    with explained():
+        with runtime.transaction() as session:
+            create_customer(
+                session,
+                runtime.catalog,
+                key=key,
+                name=name,
+                plan=plan,
+                partitions=runtime.settings.partitions,
+                now=runtime.clock(),
+                timezone=timezone,
+                stripe_customer_id=stripe_customer,
+            )
+        push_state()
+    click.echo(f"customer {key} made", err=True)
+
+
+@click.command("create")
+@click.argument("email")
+@click.option("--customer", "customer_key", default=None, help="The customer this user belongs to.")
+@click.option("--role", type=click.Choice(ROLES), default="member", show_default=True)
+@click.option("--name", default="")
+@click.option("--operator", is_flag=True, help="A member of the team that runs the product.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+def create_user_command(
+    email: str, customer_key: str | None, role: str, name: str, operator: bool, password_stdin: bool
+) -> None:
+    """Make a user."""
+    metering = current_metering()
+    runtime = metering.runtime
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    with explained():
+        with runtime.transaction() as session:
+            user = create_user(session, email=email, password=password, name=name, operator=operator)
+            if customer_key is not None:
+                customer = find_customer(session, customer_key)
+                now = runtime.clock()
+                add_member(session, runtime.intake, runtime.catalog, customer, user, role, now=now)
+        feed_inbox()
+    click.echo(f"user {email} made", err=True)
+
+
+@click.command("create")
+@click.option("--customer", "customer_key", default=None)
+@click.option("--operator", is_flag=True, help="A key of the operators instead of a customer's.")
+@click.option("--name", required=True)
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="May be given several times.")
+def create_key_command(customer_key: str | None, operator: bool, name: str, scopes: tuple[str, ...]) -> None:
+    """Make an API key; its secret alone goes to standard output, once."""
+    if operator == (customer_key is not None):
+        raise click.UsageError("say whose key it is: --customer KEY or --operator")
+    runtime = current_metering().runtime
+    with explained():
+        with runtime.transaction() as session:
+            customer = find_customer(session, customer_key) if customer_key else None
+            chosen = scopes or (SCOPES if operator else CUSTOMER_SCOPES)
+            _, made = create_key(session, customer, name=name, scopes=chosen, now=runtime.clock(), by_operator=True)
+        push_state()
+    click.echo(made.secret)
+
+
+def push_state() -> None:
+    """Send what changed at once; with Redis away the keeper's sweep does it later."""
+    runtime = current_metering().runtime
+    try:
+        with runtime.transaction() as session:
+            send_unsent(session, runtime.redis, runtime.catalog, now=runtime.clock())
+    except IntakeUnavailable as error:
+        click.echo(f"saved, but not in force yet: {error.message}", err=True)
+
+
+def feed_inbox() -> None:
+    runtime = current_metering().runtime
+    window = runtime.settings.identity_window_seconds
+    try:
+        with runtime.transaction() as session:
+            inbox.feed(session, runtime.intake, now=runtime.clock(), identity_window_seconds=window)
+    except IntakeUnavailable as error:
+        click.echo(f"saved, but not counted yet: {error.message}", err=True)

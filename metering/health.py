@@ -1,0 +1,90 @@
+"""Is it alive, is it ready, and what does it do: `/healthz`, `/readyz`, `/metrics`."""
+
+from typing import Any
+
+from flask import Blueprint, Response, current_app
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from metering.intake import scripts
+from metering.problems import to_json
+from metering.runtime import Runtime
+from metering.service import Metering
+from metering.store.status import flow
+
+blueprint = Blueprint("health", __name__)
+
+REQUIRED_REDIS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+
+
+def _runtime() -> Runtime:
+    metering: Metering = current_app.extensions["metering"]
+    return metering.runtime
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """The process answers: no more is asked, so that an outage elsewhere restarts nobody."""
+    return Response("ok\n", content_type="text/plain")
+
+
+@blueprint.get("/readyz")
+def readyz() -> Response:
+    """Whether usage can be taken: each check with what is wrong, 503 when one fails."""
+    runtime = _runtime()
+    checks = {"postgresql": check_postgresql(runtime), "redis": check_redis(runtime)}
+    checks["generations"] = check_generations(runtime) if checks["redis"] is None else "not looked at"
+    healthy = all(fault is None for fault in checks.values())
+    body = {"ready": healthy, "checks": {name: fault or "ok" for name, fault in checks.items()}}
+    return Response(to_json(body), 200 if healthy else 503, content_type="application/json")
+
+
+def check_postgresql(runtime: Runtime) -> str | None:
+    try:
+        with runtime.transaction() as session:
+            session.execute(text("SELECT 1 FROM partitions LIMIT 1"))
+    except SQLAlchemyError as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return None
+
+
+def check_redis(runtime: Runtime) -> str | None:
+    """Redis answers, and will not lose what it acknowledged."""
+    try:
+        wrong = [
+            f"{name} is {value!r}, must be {wanted!r}"
+            for name, wanted in REQUIRED_REDIS.items()
+            if (value := _config(runtime, name)) != wanted
+        ]
+    except RedisError as error:
+        return f"{type(error).__name__}: {error}"
+    return "; ".join(wrong) or None
+
+
+def check_generations(runtime: Runtime) -> str | None:
+    try:
+        keys = [scripts.prefix(number) + "gen" for number in range(runtime.settings.partitions)]
+        missing = [number for number, key in enumerate(keys) if not runtime.redis.exists(key)]
+    except RedisError as error:
+        return f"{type(error).__name__}: {error}"
+    return f"the counters of partitions {missing} wait to be rebuilt" if missing else None
+
+
+def _config(runtime: Runtime, name: str) -> str | None:
+    answer: dict[Any, Any] = runtime.redis.config_get(name)
+    value = answer.get(name, answer.get(name.encode()))
+    return value.decode() if isinstance(value, bytes) else value
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """What operators watch, in Prometheus' text format, read at the moment it is asked for."""
+    runtime = _runtime()
+    registry = CollectorRegistry()
+    with runtime.transaction() as session:
+        state = flow(session, runtime.redis, now=runtime.clock())
+    for name, value, help_text in state.gauges():
+        Gauge(f"metering_{name}", help_text, registry=registry).set(value)
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,46 @@
+"""From empty servers to a product that takes usage; safe to run again, and by two processes at once."""
+
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from metering.errors import IntakeUnavailable
+from metering.intake import scripts
+from metering.runtime import Runtime
+from metering.store import schema
+from metering.store.meters import prepare
+from metering.store.rebuild import open_partition, rebuild
+from metering.store.state import send_unsent
+
+Report = Callable[[str], object]
+
+
+def initialise(runtime: Runtime, *, report: Report) -> None:
+    """Schema, event months, partitions, meters, live counters.
+
+    Raises:
+        ConfigurationError: the catalog or the number of partitions contradicts what is stored.
+        IntakeUnavailable: Redis is away.
+    """
+    report("bringing the schema up to date")
+    schema.upgrade(runtime.engine)
+    now = runtime.clock()
+    with runtime.transaction() as session:
+        schema.create_event_months(session.connection(), now)
+        prepare(session, runtime.catalog, runtime.settings.partitions)
+    waiting = [number for number in range(runtime.settings.partitions) if not _is_open(runtime, number)]
+    if waiting:
+        report(f"building the live counters of {len(waiting)} partitions")
+    for number in waiting:
+        with runtime.transaction() as session:
+            generation = rebuild(session, runtime.redis, runtime.catalog, number, now=now)
+        open_partition(runtime.redis, number, generation)
+    with runtime.transaction() as session:
+        send_unsent(session, runtime.redis, runtime.catalog, now=now)
+
+
+def _is_open(runtime: Runtime, partition: int) -> bool:
+    try:
+        return bool(runtime.redis.exists(scripts.prefix(partition) + "gen"))
+    except RedisError as error:
+        raise IntakeUnavailable(f"Redis did not answer: {error}") from error

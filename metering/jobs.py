@@ -1,0 +1,83 @@
+"""What RQ runs, and when. A job is a few lines around a function that does the work, and commits once.
+
+All jobs may run twice, at once, or be killed half-way: what they do is decided by what is stored.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sqlalchemy import text
+
+from metering.billing.periods import customers_without_next, ensure_periods
+from metering.runtime import Runtime, build_runtime
+from metering.settings import load_settings
+from metering.store import accruals, schema
+from metering.store.last_used import carry_last_used
+from metering.store.state import touch
+from metering.stripe_sync import reporting
+
+QUEUE = "metering"
+PERIODS_LOCK = 0x70657269
+MAX_JOB_SECONDS = 300
+
+
+@lru_cache(maxsize=1)
+def runtime() -> Runtime:
+    """This process's own, built at its first job."""
+    return build_runtime(load_settings())
+
+
+def close_hours() -> int:
+    """Write the accruals of the hours that are over."""
+    current = runtime()
+    delay = current.settings.settle_delay_seconds
+    with current.transaction() as session:
+        return accruals.close_hours(session, current.catalog, now=current.clock(), settle_seconds=delay)
+
+
+def make_periods() -> int:
+    """Make the next billing period of customers whose last one has begun."""
+    current = runtime()
+    now = current.clock()
+    with current.transaction() as session:
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": PERIODS_LOCK})
+        grown = ensure_periods(session, customers_without_next(session, now), now)
+        touch(session, grown)
+        return len(grown)
+
+
+def make_event_months() -> int:
+    """Make the partitions of `events` for the months to come."""
+    current = runtime()
+    with current.transaction() as session:
+        return len(schema.create_event_months(session.connection(), current.clock()))
+
+
+def carry_last_use() -> int:
+    """Carry into PostgreSQL when API keys were last used."""
+    current = runtime()
+    with current.transaction() as session:
+        return carry_last_used(session, current.redis, current.settings.partitions)
+
+
+def report_to_stripe() -> int:
+    """Work out what Stripe is owed and send what waits; how many rows Stripe accepted."""
+    return reporting.report(runtime())
+
+
+@dataclass(frozen=True, slots=True)
+class Recurring:
+    """`job` runs every `seconds`."""
+
+    job: Callable[[], int]
+    seconds: int
+
+
+SCHEDULE = (
+    Recurring(close_hours, 60),
+    Recurring(make_periods, 60),
+    Recurring(make_event_months, 3600),
+    Recurring(carry_last_use, 15),
+    Recurring(report_to_stripe, 30),
+)

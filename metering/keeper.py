@@ -1,0 +1,119 @@
+"""The keeper: the loop that must never be late. It drains the streams, rebuilds counters that Redis lost, sends changed
+state to Redis and feeds the inbox. Any number may run side by side.
+
+A fault in one step never stops the others: it is logged, and the step is tried again.
+"""
+
+import threading
+from collections.abc import Callable
+
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from metering.errors import MeteringError
+from metering.failpoints import visit
+from metering.intake import scripts
+from metering.limits import alerts
+from metering.runtime import Runtime
+from metering.store import inbox
+from metering.store.drain import drain
+from metering.store.rebuild import open_partition, rebuild
+from metering.store.state import send_unsent
+
+IDLE_SECONDS = 0.1
+UPKEEP_EVERY = 4  # idle rounds
+FULL_PASS_EVERY = 20  # idle rounds after which partitions are looked at even if nothing seems to have arrived
+FAULT_SECONDS = 1.0
+
+log = structlog.get_logger("metering.keeper")
+
+
+class Keeper:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._stop = threading.Event()
+        self._seen: list[bytes | None] = []
+
+    def stop(self) -> None:
+        """Finish the step at hand, then end `run`."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Keep until stopped."""
+        rounds = 0
+        while not self._stop.is_set():
+            healthy = True
+            if rounds % UPKEEP_EVERY == 0:
+                healthy = self._guarded("send_state", self.send_state)
+                healthy = self._guarded("feed_inbox", self.feed_inbox) and healthy
+            if rounds % FULL_PASS_EVERY == 0 or self._has_news():
+                healthy = self._guarded("drain", self.drain_all) and healthy
+            rounds += 1
+            self._stop.wait(IDLE_SECONDS if healthy else FAULT_SECONDS)
+
+    def drain_all(self) -> int:
+        """Drain until nothing waits; how many events were stored."""
+        stored = 0
+        while not self._stop.is_set():
+            drained = self.drain_once()
+            stored += drained
+            if not drained:
+                break
+        return stored
+
+    def drain_once(self) -> int:
+        """One batch, with the alerts it sets off, in one transaction; what it wrote (0: nothing waits)."""
+        runtime = self._runtime
+        now = runtime.clock()
+        with runtime.transaction() as session:
+            drained = drain(session, runtime.redis, now=now)
+            alerts.detect(session, runtime.catalog, drained.stored, now=now)
+        visit("drain.committed")
+        for partition in drained.lost:
+            self.rebuild(partition)
+        if drained.stored.faults:
+            log.warning("set_aside", messages=len(drained.stored.faults))
+        return drained.stored.fresh + drained.stored.corrections + int(drained.busy)
+
+    def rebuild(self, partition: int) -> None:
+        """Rebuild one partition's counters and let admission in again."""
+        runtime = self._runtime
+        log.warning("rebuild", partition=partition)
+        with runtime.transaction() as session:
+            generation = rebuild(session, runtime.redis, runtime.catalog, partition, now=runtime.clock())
+        visit("rebuild.committed")
+        open_partition(runtime.redis, partition, generation)
+
+    def send_state(self) -> int:
+        runtime = self._runtime
+        with runtime.transaction() as session:
+            return send_unsent(session, runtime.redis, runtime.catalog, now=runtime.clock())
+
+    def feed_inbox(self) -> int:
+        runtime = self._runtime
+        window = runtime.settings.identity_window_seconds
+        with runtime.transaction() as session:
+            return inbox.feed(session, runtime.intake, now=runtime.clock(), identity_window_seconds=window)
+
+    def _has_news(self) -> bool:
+        """Whether any partition's sequence has moved since the last look: one round trip, no transaction."""
+        keys = [scripts.prefix(number) + "seq" for number in range(self._runtime.settings.partitions)]
+        try:
+            pipe = self._runtime.redis.pipeline(transaction=False)
+            for key in keys:
+                pipe.get(key)
+            seen = pipe.execute()
+        except RedisError:
+            return True  # the drain meets the same fault, and reports it
+        news = seen != self._seen
+        self._seen = seen
+        return news
+
+    def _guarded(self, step: str, work: Callable[[], int]) -> bool:
+        try:
+            work()
+        except (MeteringError, SQLAlchemyError, RedisError) as error:
+            log.warning("step_failed", step=step, error=type(error).__name__, detail=str(error).splitlines()[0])
+            return False
+        return True

@@ -1,0 +1,111 @@
+"""Alerts: a threshold of a limit that was crossed, noticed in the drain's own transaction, once a period.
+
+Nothing is scanned: a batch says which totals and levels it has raised, and only these are compared.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from metering.catalog import Catalog
+from metering.models import Alert, MeterRow, Period
+from metering.store.batch import Stored
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    customer_id: int
+    meter_id: int
+    period_id: int
+    plan: str
+    units: int
+
+
+def detect(session: Session, catalog: Catalog, stored: Stored, *, now: datetime) -> int:
+    """Write down the thresholds that a batch has crossed; how many were new."""
+    reached = _reached_totals(session, stored) + _reached_levels(session, stored, now)
+    if not reached:
+        return 0
+    keys = {row.id: row.key for row in session.execute(select(MeterRow.id, MeterRow.key))}
+    crossed = [alert for one in reached for alert in _crossed(catalog, keys[one.meter_id], one, now)]
+    if not crossed:
+        return 0
+    crossed.sort(key=lambda alert: (alert["customer_id"], alert["period_id"], alert["meter_id"], alert["percent"]))
+    made = session.execute(insert(Alert).values(crossed).on_conflict_do_nothing().returning(Alert.id))
+    return len(made.all())
+
+
+def _crossed(catalog: Catalog, meter_key: str, one: _Reached, now: datetime) -> list[dict[str, Any]]:
+    meter = catalog.meters.get(meter_key)
+    if meter is None or one.plan not in catalog.plans:
+        return []
+    limit, _ = catalog.limit_units(one.plan, meter)
+    if not limit:
+        return []
+    return [
+        {
+            "customer_id": one.customer_id,
+            "meter_id": one.meter_id,
+            "period_id": one.period_id,
+            "percent": percent,
+            "units": one.units,
+            "limit_units": limit,
+            "crossed_at": now,
+        }
+        for percent in catalog.alert_percents
+        if one.units * 100 >= limit * percent
+    ]
+
+
+def _reached_totals(session: Session, stored: Stored) -> list[_Reached]:
+    latest = {(total.customer_id, total.meter_id, total.period_id): int(total.units) for total in stored.totals}
+    plans = _plans(session, {period_id for _, _, period_id in latest})
+    counted = set(
+        session.scalars(select(MeterRow.id).where(MeterRow.kind == "usage", MeterRow.aggregation.in_(("sum", "count"))))
+    )
+    return [
+        _Reached(customer_id, meter_id, period_id, plans[period_id], units)
+        for (customer_id, meter_id, period_id), units in latest.items()
+        if meter_id in counted
+    ]
+
+
+def _reached_levels(session: Session, stored: Stored, now: datetime) -> list[_Reached]:
+    latest = {(level.customer_id, level.meter_id): level.level for level in stored.levels}
+    if not latest:
+        return []
+    query = select(Period).where(
+        Period.customer_id.in_({customer_id for customer_id, _ in latest}),
+        Period.starts_at <= now,
+        Period.ends_at > now,
+    )
+    current = {period.customer_id: period for period in session.scalars(query)}
+    return [
+        _Reached(customer_id, meter_id, current[customer_id].id, current[customer_id].plan, units)
+        for (customer_id, meter_id), units in latest.items()
+        if customer_id in current
+    ]
+
+
+def _plans(session: Session, period_ids: set[int]) -> dict[int, str]:
+    if not period_ids:
+        return {}
+    rows = session.execute(select(Period.id, Period.plan).where(Period.id.in_(period_ids)))
+    return {row.id: row.plan for row in rows}
+
+
+def current_alerts(session: Session, customer_id: int, *, now: datetime) -> Sequence[tuple[Alert, str]]:
+    """The alerts of a customer's current period with the key of their meter, the highest threshold of each first."""
+    rows = session.execute(
+        select(Alert, MeterRow.key)
+        .join(Period, Period.id == Alert.period_id)
+        .join(MeterRow, MeterRow.id == Alert.meter_id)
+        .where(Alert.customer_id == customer_id, Period.starts_at <= now, Period.ends_at > now)
+        .order_by(Alert.percent.desc(), Alert.crossed_at.desc(), Alert.id.desc())
+    )
+    return [(row[0], row[1]) for row in rows]

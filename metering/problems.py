@@ -1,0 +1,110 @@
+"""Problem details (RFC 9457): the one place that decides which HTTP status an error becomes.
+
+`type` is an address on this very host, `/problems/<code>`; each is described in `docs/errors.md`. `Retry-After` is sent
+with 429 and 503 only, and only up to a minute: clients that obey it would hang on a day.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from flask import Response, request
+from werkzeug.exceptions import HTTPException
+
+from metering.clock import Clock
+from metering.errors import LimitExceeded, MeteringError
+
+STATUSES = {
+    "not-authenticated": 401,
+    "not-permitted": 403,
+    "unknown-customer": 404,
+    "unknown-meter": 404,
+    "not-found": 404,
+    "conflict": 409,
+    "usage-conflict": 409,
+    "idempotency-running": 409,
+    "idempotency-replay-unavailable": 409,
+    "idempotency-mismatch": 422,
+    "limit-exceeded": 429,
+    "intake-unavailable": 503,
+    "undeclared-meter": 500,
+    "configuration": 500,
+}
+TITLES = {
+    "not-authenticated": "No valid API key",
+    "not-permitted": "Not permitted",
+    "limit-exceeded": "Limit exceeded",
+    "intake-unavailable": "Metering is unavailable for the moment",
+    "usage-conflict": "This event exists with another payload",
+    "idempotency-running": "The first request with this Idempotency-Key is still running",
+    "idempotency-mismatch": "This Idempotency-Key belongs to another request",
+    "idempotency-replay-unavailable": "The stored answer is not available",
+}
+MAX_RETRY_AFTER_SECONDS = 60
+OUTAGE_RETRY_AFTER_SECONDS = 2
+INTERNAL_FACTS = ("standings", "period")
+
+
+def status_of(error: MeteringError) -> int:
+    """The HTTP status of an error: 400 for bad input that has no status of its own."""
+    return STATUSES.get(error.code, 400)
+
+
+def problem(error: MeteringError, clock: Clock) -> Response:
+    """The answer to a request that ended in one of our own errors."""
+    status = status_of(error)
+    facts = {name: value for name, value in error.facts.items() if name not in INTERNAL_FACTS}
+    detail = error.message if status != HTTPStatus.INTERNAL_SERVER_ERROR else "The server made a mistake."
+    response = build(error.code, status, TITLES.get(error.code), detail, facts)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(OUTAGE_RETRY_AFTER_SECONDS)
+    if isinstance(error, LimitExceeded) and error.resets_at is not None:
+        seconds = (error.resets_at - clock()).total_seconds()
+        if 0 < seconds <= MAX_RETRY_AFTER_SECONDS:
+            response.headers["Retry-After"] = str(int(seconds) + 1)
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def http_problem(error: HTTPException) -> Response:
+    """The answer to a request that the framework refused: 404, 405, 413 and their like."""
+    status = error.code or 500
+    response = build(HTTPStatus(status).phrase.lower().replace(" ", "-"), status, None, error.description or "", {})
+    allowed = getattr(error, "valid_methods", None)
+    if allowed:
+        response.headers["Allow"] = ", ".join(sorted(allowed))
+    return response
+
+
+def build(code: str, status: int, title: str | None, detail: str, facts: Mapping[str, Any]) -> Response:
+    body = {
+        "type": f"/problems/{code}",
+        "title": title or HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.path,
+        **facts,
+    }
+    request_id = request.environ.get("metering.request_id")
+    if request_id:
+        body["request_id"] = request_id
+    return Response(to_json(body), status, content_type="application/problem+json")
+
+
+def to_json(body: Any) -> bytes:
+    """JSON with exact numbers: a Decimal is written with the digits it has, a time as RFC 3339."""
+    return orjson.dumps(body, default=_encode, option=orjson.OPT_PASSTHROUGH_DATETIME)
+
+
+def _encode(value: object) -> Any:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value.normalize() if value else Decimal(0), "f"))
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, frozenset | set | tuple):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,88 @@
+"""What a process works with: settings, catalog, engine, Redis and the intake, built once from the settings.
+
+Web, workers and commands share it; so does the extension in a host's app. Connections are opened on first use.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from metering.catalog import Catalog, load_catalog
+from metering.clock import Clock, utc_now
+from metering.embedded import Addresses, Embedded
+from metering.errors import ConfigurationError
+from metering.intake.admission import Intake
+from metering.settings import Settings
+
+POOL_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Runtime:
+    settings: Settings
+    catalog: Catalog
+    addresses: Addresses
+    engine: Engine
+    redis: Redis
+    queue_redis: Redis
+    sessions: sessionmaker[Session]
+    clock: Clock
+
+    @property
+    def intake(self) -> Intake:
+        settings = self.settings
+        return Intake(self.redis, self.catalog.meters, settings.partitions, settings.lease_seconds)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One session, committed at its end: for jobs and commands. A view has its own."""
+        with self.sessions.begin() as session:
+            yield session
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self.redis.close()
+        self.queue_redis.close()
+
+
+def build_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
+    """Raises ConfigurationError when the catalog is wrong or the embedded servers are wanted and do not run."""
+    catalog = load_catalog(settings.catalog)
+    addresses = find_addresses(settings)
+    engine = create_engine(addresses.database_url, pool_size=POOL_SIZE, pool_pre_ping=True)
+    timeout = settings.redis_timeout_seconds
+    redis = connect_redis(addresses.redis_url, timeout)
+    return Runtime(
+        settings=settings,
+        catalog=catalog,
+        addresses=addresses,
+        engine=engine,
+        redis=redis,
+        queue_redis=connect_redis(settings.queue_redis_url or addresses.redis_url, None),
+        sessions=sessionmaker(engine, expire_on_commit=False),
+        clock=clock,
+    )
+
+
+def find_addresses(settings: Settings) -> Addresses:
+    """One's own servers where their addresses are set, else the embedded ones, which must be running."""
+    if settings.database_url and settings.redis_url:
+        return Addresses(settings.database_url, settings.redis_url)
+    running = Embedded(settings.home).addresses()
+    if running is None:
+        raise ConfigurationError(
+            f"The embedded PostgreSQL and Redis of {settings.home} do not run. Start the product with `make run`, "
+            "or set METERING_DATABASE_URL and METERING_REDIS_URL to servers of your own."
+        )
+    return Addresses(settings.database_url or running.database_url, settings.redis_url or running.redis_url)
+
+
+def connect_redis(url: str, timeout: float | None) -> Redis:
+    """A client that fails fast and once: the callers know better than a client when to try again."""
+    return Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout or 5, retry=Retry(NoBackoff(), 0))

@@ -1,0 +1,287 @@
+"""`Metering`: usage metering inside a Flask app, and the Python service behind it.
+
+    metering = Metering(app, customer=lambda: current_user.account_key)
+
+Registers no SQLAlchemy, Login or CSRF extension and no pages; the host has its own. A call that is let in and recorded
+needs Redis only. In our own app the same object stands behind the API and the pages.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import Any
+
+from flask import Flask
+from sqlalchemy.exc import SQLAlchemyError
+
+from metering.accounts.customers import find_customer
+from metering.billing.estimate import Estimate, estimate
+from metering.billing.periods import current_period, ensure_periods
+from metering.calls.call import Calls
+from metering.clock import Clock, to_micros, utc_now
+from metering.errors import IntakeUnavailable as Unavailable
+from metering.errors import InvalidUsage
+from metering.ids import new_id
+from metering.intake.event import UsageEvent, make_event
+from metering.intake.refusals import StaleState
+from metering.intake.values import MeterStanding, Span, Standing
+from metering.models import Event
+from metering.runtime import Runtime, build_runtime
+from metering.settings import Settings, load_settings
+from metering.store import inbox
+from metering.store.state import send_customers, touch
+from metering.store.void import void
+
+FUTURE_SECONDS = 300
+CustomerOf = Callable[[], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class MeterUsage:
+    """Where a customer stands on a meter, in the meter's unit. `percent` is of the limit; None where there is none."""
+
+    meter: str
+    name: str
+    unit: str
+    used: Decimal
+    held: Decimal
+    limit: Decimal | None
+    limit_mode: str
+    remaining: Decimal | None
+    included: Decimal | None
+    percent: Decimal | None
+    resets_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A customer's usage in its current period."""
+
+    customer: str
+    plan: str
+    period: Span
+    meters: tuple[MeterUsage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Whether `quantity` more would be let in right now. It holds nothing: another call may be faster."""
+
+    allowed: bool
+    usage: MeterUsage
+
+
+class Metering:
+    """Metering for a Flask app. `customer` names the billed party of the current request, or None for nobody.
+
+    Without `customer` the callers of metered endpoints are known by their API keys.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        customer: CustomerOf | None = None,
+        settings: Settings | None = None,
+        clock: Clock = utc_now,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self.customer_of = customer
+        self._settings = settings
+        self._clock = clock
+        self._runtime = runtime
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Make this object the app's: `@metered` finds it, and `flask metering` works on it."""
+        app.extensions["metering"] = self
+
+    @cached_property
+    def settings(self) -> Settings:
+        return self._settings or load_settings()
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """Connected at the first use, so that a process that forks its workers shares no connection with them."""
+        return self._runtime or build_runtime(self.settings, clock=self._clock)
+
+    @cached_property
+    def calls(self) -> Calls:
+        runtime = self.runtime
+        return Calls(runtime.intake, runtime.catalog, runtime.clock, self.keep_for_later)
+
+    @property
+    def enabled(self) -> bool:
+        return self.settings.enabled
+
+    # -- usage ---------------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        customer: str,
+        meter: str,
+        quantity: object = 1,
+        *,
+        id: str | None = None,
+        source: str = "python",
+        time: datetime | None = None,
+        properties: Mapping[str, Any] | None = None,
+        outright: bool = False,
+        enforce: bool = False,
+    ) -> bool:
+        """Record usage once; whether it was new. The same `source` and `id` again change nothing.
+
+        `outright` sets a level instead of changing it; `enforce` refuses what would pass a hard limit.
+
+        Raises:
+            UnknownMeter, BadQuantity, InvalidUsage, UnknownCustomer: it cannot be recorded as it is.
+            UsageConflict: this identity was recorded with another payload.
+            LimitExceeded: with `enforce`.
+            IntakeUnavailable: Redis is away, and METERING_ON_OUTAGE is deny (or PostgreSQL is away as well).
+        """
+        if not self.enabled:
+            return False
+        now = self.runtime.clock()
+        event = make_event(
+            self.runtime.catalog.meter(meter),
+            customer=customer,
+            quantity=quantity,
+            source=source,
+            id=id or new_id(),
+            admitted=to_micros(now),
+            time=None if time is None else self._checked_time(time, now),
+            outright=outright,
+            properties=properties,
+        )
+        try:
+            return self._send(event, now, enforce) == 1
+        except Unavailable:
+            if self.settings.on_outage == "deny":
+                raise
+        self.keep_for_later([event])
+        return True
+
+    def keep_for_later(self, events: list[UsageEvent]) -> None:
+        """Put usage into the inbox. Raises IntakeUnavailable when PostgreSQL is away too."""
+        try:
+            with self.runtime.transaction() as session:
+                inbox.put(session, self.runtime.intake, events)
+        except SQLAlchemyError as error:
+            raise Unavailable("neither Redis nor PostgreSQL took the usage") from error
+
+    def void(self, customer: str, id: str, *, source: str = "python", reason: str, actor: str = "python") -> Event:
+        """Take back one event that was recorded. Raises UnknownCustomer, NotFound, Conflict."""
+        with self.runtime.transaction() as session:
+            found = find_customer(session, customer)
+            return void(session, found, source, id, reason=reason, actor=actor, now=self.runtime.clock())
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def summary(self, customer: str) -> Summary:
+        """The live usage of all meters. Raises UnknownCustomer, IntakeUnavailable."""
+        catalog = self.runtime.catalog
+        standing = self.standing(customer, catalog.meters)
+        meters = tuple(self._usage(standing, one) for one in standing.meters)
+        return Summary(customer, standing.plan, standing.period, meters)
+
+    def check_limit(self, customer: str, meter: str, quantity: object = 1) -> Check:
+        """Would `quantity` more be let in? Raises UnknownMeter, BadQuantity, UnknownCustomer, IntakeUnavailable."""
+        units = self.runtime.catalog.meter(meter).to_units(quantity)
+        standing = self.standing(customer, [meter])
+        one = standing.meters[0]
+        allowed = one.mode != "hard" or one.remaining is None or units <= one.remaining
+        return Check(allowed, self._usage(standing, one))
+
+    def current_period(self, customer: str) -> Span:
+        """Raises UnknownCustomer, IntakeUnavailable."""
+        return self.standing(customer, []).period
+
+    def estimate(self, customer: str) -> Estimate:
+        """What the current period costs so far, line by line. Raises UnknownCustomer."""
+        now = self.runtime.clock()
+        with self.runtime.transaction() as session:
+            found = find_customer(session, customer)
+            return estimate(session, self.runtime.catalog, found, current_period(session, found.id, now), now=now)
+
+    def standing(self, customer: str, meters: Any) -> Standing:
+        """Where a customer stands in the intake. Raises UnknownCustomer, UnknownMeter, IntakeUnavailable."""
+        intake, names = self.runtime.intake, list(meters)
+        try:
+            return intake.standing(customer, names, now=self.runtime.clock())
+        except StaleState:
+            self.refresh(customer)
+            return intake.standing(customer, names, now=self.runtime.clock())
+
+    def refresh(self, customer: str) -> None:
+        """Send a customer's state anew, its next period made if need be. Raises UnknownCustomer."""
+        runtime = self.runtime
+        now = runtime.clock()
+        try:
+            with runtime.transaction() as session:
+                found = find_customer(session, customer)
+                if ensure_periods(session, [found], now):
+                    touch(session, [found.id])
+                    session.refresh(found)
+                send_customers(session, runtime.redis, runtime.catalog, [found], now=now)
+        except SQLAlchemyError as error:
+            raise Unavailable("the customer's billing period is not known, and PostgreSQL is away") from error
+
+    def _send(self, event: UsageEvent, now: datetime, enforce: bool) -> int:
+        intake, settings = self.runtime.intake, self.settings
+
+        def send() -> int:
+            return intake.record(
+                intake.partition(event.customer),
+                [event],
+                now=now,
+                identity_window_seconds=settings.identity_window_seconds,
+                backlog_limit=settings.backlog_limit,
+                enforce=enforce,
+            )
+
+        try:
+            return send()
+        except StaleState:
+            self.refresh(event.customer)
+            return send()
+
+    def _checked_time(self, time: datetime, now: datetime) -> int:
+        """Raises InvalidUsage for a time that is too late to be counted, or yet to come."""
+        if time.tzinfo is None:
+            raise InvalidUsage("time needs a time zone", field="time")
+        age = (now - time).total_seconds()
+        if age > self.settings.lateness_seconds or age < -FUTURE_SECONDS:
+            raise InvalidUsage(
+                f"time must lie within the last {self.settings.lateness_seconds / 86400:g} days "
+                f"and at most {FUTURE_SECONDS // 60} minutes ahead",
+                field="time",
+            )
+        return to_micros(time)
+
+    def _usage(self, standing: Standing, one: MeterStanding) -> MeterUsage:
+        meter = self.runtime.catalog.meter(one.meter)
+        price = self.runtime.catalog.price(standing.plan, meter.key)
+        limit = None if one.limit is None else meter.to_quantity(one.limit)
+        return MeterUsage(
+            meter=meter.key,
+            name=meter.name,
+            unit=meter.unit,
+            used=meter.to_quantity(one.used),
+            held=meter.to_quantity(one.held),
+            limit=limit,
+            limit_mode=one.mode,
+            remaining=None if one.remaining is None else meter.to_quantity(one.remaining),
+            included=price.included if price else None,
+            percent=percent_of(one.used, one.limit),
+            resets_at=None if meter.is_level else standing.period.ends_at,
+        )
+
+
+def percent_of(used: int, limit: int | None) -> Decimal | None:
+    """How much of a limit is used, in percent with two decimal places; a limit of nothing is full."""
+    if limit is None:
+        return None
+    return (Decimal(used) * 100 / limit).quantize(Decimal("0.01")) if limit else Decimal(100)

@@ -1,0 +1,198 @@
+"""Closing hours: what each level cost, hour by hour, also where nothing happened.
+
+Always holds: everything before a level's `accrued_until` has its accruals, and `opening` is the level at that instant.
+A late event moves both back (`store.batch.fold_levels`), and closing writes the hours from there on anew: by what is
+true now, whether their period is still open or not. A voided event counts nowhere.
+
+Closing and draining both write `levels` and `accruals`, and a drain inserts events before it looks at their levels. So
+closing takes the lock that the drain works under, its partitions' rows, before it reads anything it relies on. With
+locks on `levels` alone, a drain that waits for one would go on with the accruals it saw before the wait, and take the
+wrong opening from them. There is no deadlock: closers wait for partitions in ascending order and hold nothing else
+meanwhile; a drain skips partitions that are taken and so waits for no closer; and whoever writes `levels` or
+`accruals` does it under this lock.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+from typing import Any, Protocol
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from metering.catalog import Catalog
+from metering.clock import MICROSECOND, floor_hour
+from metering.intake.values import Span
+from metering.models import PartitionRow, Period
+from metering.store.levels import Change, Folded, Opening, accrue
+from metering.store.sql import statement
+
+MAX_LEVELS = 2_000
+MAX_HOURS = 250_000
+"""The most hours one call closes (or all of one level's): how long a transaction may hold up the drain."""
+
+HOUR = timedelta(hours=1)
+
+
+class _Level(Protocol):
+    """A row with a level to fold."""
+
+    customer_id: int
+    meter_id: int
+    opening: int
+    accrued_until: datetime
+    peak: int
+
+
+def close_hours(
+    session: Session, catalog: Catalog, *, now: datetime, settle_seconds: float, limit: int = MAX_LEVELS
+) -> int:
+    """Close the hours that ended at least `settle_seconds` ago, for up to `limit` levels; how many levels moved on.
+
+    The caller commits, soon, and calls again until the answer is 0. Waits for drains that are at work on the partitions
+    of these levels, and holds them up until the transaction ends. Levels of meters that the catalog no longer has
+    stay as they are, and so do hours for whose end no period is stored yet.
+    """
+    billed = [meter.key for meter in catalog.meters.values() if meter.is_level]
+    wanted = {"target": floor_hour(now - timedelta(seconds=settle_seconds)), "meters": billed, "most": limit}
+    partitions = {level.partition for level in _due(session, wanted, None)}
+    if not partitions:
+        return 0
+    _lock(session, partitions)
+    levels = _due(session, wanted, sorted(partitions))
+    if not levels:
+        return 0  # another closer was faster
+    changes = _changes(session, levels, [level.until - MICROSECOND for level in levels])
+    periods = _periods(session, levels)
+    folded = [
+        accrue(
+            Opening(level.accrued_until, level.opening, level.peak),
+            changes.get((level.customer_id, level.meter_id), ()),
+            periods.get(level.customer_id, ()),
+            until=level.until,
+            bills_as=catalog.meters[level.meter].bills_as or "time_weighted",
+        )
+        for level in levels
+    ]
+    _write(session, levels, folded)
+    return len(levels)
+
+
+def accrued(session: Session, customer_id: int, period: Period, *, now: datetime) -> dict[str, Decimal]:
+    """What each level of a customer accrued in `period` until `now`, by meter key; always whole units.
+
+    Unit-seconds for meters billed time-weighted, the highest level so far for those billed by their maximum: the hours
+    that are closed, and those that are not, folded in the same way. So closing an hour changes no answer.
+    """
+    if now < period.starts_at:
+        return {}
+    levels = session.execute(statement("accrued_levels"), {"customer_id": customer_id, "period_id": period.id}).all()
+    units = {level.meter: Decimal(level.closed_units) for level in levels}
+    as_of = min(now, period.ends_at)
+    # An event of this very instant counts already: who takes a seat sees it at once.
+    open_levels = [level for level in levels if level.accrued_until <= as_of]
+    changes = _changes(session, open_levels, [as_of] * len(open_levels))
+    span = Span(period.id, period.starts_at, period.ends_at)
+    for level in open_levels:
+        folded = accrue(
+            Opening(level.accrued_until, level.opening, level.peak),
+            changes.get((level.customer_id, level.meter_id), ()),
+            [span],
+            until=floor_hour(as_of) + HOUR,
+            bills_as=level.bills_as,
+            as_of=as_of,
+        )
+        units[level.meter] += sum(hour.units for hour in folded.hours)
+    return units
+
+
+def _due(session: Session, wanted: dict[str, Any], partitions: Sequence[int] | None) -> list[Any]:
+    """Levels with hours to close, as many as one transaction should take."""
+    levels: list[Any] = []
+    hours = 0
+    for level in session.execute(statement("due_levels"), {**wanted, "partitions": partitions}).all():
+        hours += level.hours
+        if levels and hours > MAX_HOURS:
+            break
+        levels.append(level)
+    return levels
+
+
+def _lock(session: Session, partitions: Iterable[int]) -> None:
+    """Hold these partitions until the transaction ends; waits for whoever drains them."""
+    session.execute(
+        select(PartitionRow.partition)
+        .where(PartitionRow.partition.in_(partitions))
+        .order_by(PartitionRow.partition)
+        .with_for_update()
+    )
+
+
+def _changes(
+    session: Session, levels: Sequence[_Level], until: Sequence[datetime]
+) -> dict[tuple[int, int], list[Change]]:
+    """The changes of each level from its `accrued_until` up to and including `until`, by (customer id, meter id)."""
+    if not levels:
+        return {}
+    since = [level.accrued_until for level in levels]
+    rows = session.execute(
+        statement("level_changes"),
+        {
+            "customer_ids": [level.customer_id for level in levels],
+            "meter_ids": [level.meter_id for level in levels],
+            "since": since,
+            "until": list(until),
+            "earliest": min(since),
+            "latest": max(until),
+        },
+    )
+    return {
+        pair: [Change(row.time, row.op, row.units) for row in group]
+        for pair, group in groupby(rows, key=lambda row: (row.customer_id, row.meter_id))
+    }
+
+
+def _periods(session: Session, levels: Sequence[Any]) -> dict[int, list[Span]]:
+    """The periods that the hours to close lie in, by customer."""
+    ranges: dict[int, tuple[datetime, datetime]] = {}
+    for level in levels:
+        since, until = ranges.get(level.customer_id, (level.accrued_until, level.until))
+        ranges[level.customer_id] = min(since, level.accrued_until), max(until, level.until)
+    rows = session.execute(
+        statement("periods_between"),
+        {
+            "customer_ids": list(ranges),
+            "since": [since for since, _ in ranges.values()],
+            "until": [until for _, until in ranges.values()],
+        },
+    )
+    return {
+        customer_id: [Span(row.id, row.starts_at, row.ends_at) for row in group]
+        for customer_id, group in groupby(rows, key=lambda row: row.customer_id)
+    }
+
+
+def _write(session: Session, levels: Sequence[Any], folded: Sequence[Folded]) -> None:
+    hours = [(level, hour) for level, fold in zip(levels, folded, strict=True) for hour in fold.hours]
+    session.execute(
+        statement("write_accruals"),
+        {
+            "customer_ids": [level.customer_id for level, _ in hours],
+            "meter_ids": [level.meter_id for level, _ in hours],
+            "period_ids": [hour.period_id for _, hour in hours],
+            "hours": [hour.hour for _, hour in hours],
+            "units": [hour.units for _, hour in hours],
+            "closings": [hour.closing for _, hour in hours],
+            "peaks": [hour.peak for _, hour in hours],
+        },
+    )
+    session.execute(
+        statement("move_levels"),
+        {
+            "customer_ids": [level.customer_id for level in levels],
+            "meter_ids": [level.meter_id for level in levels],
+            "openings": [fold.level for fold in folded],
+            "until": [level.until for level in levels],
+        },
+    )

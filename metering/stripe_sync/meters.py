@@ -1,0 +1,132 @@
+"""Which Stripe meter stands for which of ours. Only meters with such a link are reported.
+
+Always holds: a link, once anything was reported over it, leads to the same Stripe meter for good; from the moment of
+a link on, every change of the meter's usage is noted for the ledger, and what was there before is noted with it.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import exists, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from metering.catalog import Catalog, Meter
+from metering.errors import ConfigurationError
+from metering.models import StripeMeter, StripeReport
+from metering.store.meters import meter_ids
+from metering.stripe_sync.gateway import MeterAtStripe, StripeGateway
+from metering.stripe_sync.sql import statement
+
+
+def is_reported(meter: Meter) -> bool:
+    """Whether a meter's hours add up to what is billed: sums and counts do, and levels by their accruals."""
+    return meter.counts_live
+
+
+def ids_from(environ: Mapping[str, str], catalog: Catalog) -> dict[str, str]:
+    """Stripe's meter ids by the key of our meter.
+
+    The rule: `STRIPE_<KEY>_METER_ID`, the key in capitals; a key may also stand in its plural, with an S behind it,
+    unless that is the name of another meter: `STRIPE_API_CALLS_METER_ID` is for `api_call`.
+
+    Raises:
+        ConfigurationError: two variables name different meters for one of ours, or two of ours share one.
+    """
+    found: dict[str, str] = {}
+    for key in catalog.meters:
+        names = [_variable(key)] + ([_variable(f"{key}s")] if f"{key}s" not in catalog.meters else [])
+        ids = {environ[name] for name in names if environ.get(name)}
+        if len(ids) > 1:
+            raise ConfigurationError(f"{' and '.join(names)} name different meters")
+        if ids:
+            found[key] = ids.pop()
+    for key, id in found.items():
+        sharing = [other for other, shared in found.items() if shared == id]
+        if len(sharing) > 1:
+            raise ConfigurationError(f"{_variable(key)}: {id} would count all of {', '.join(sharing)}")
+    return found
+
+
+def find_meters(
+    gateway: StripeGateway, catalog: Catalog, environ: Mapping[str, str], *, create: bool
+) -> dict[str, MeterAtStripe]:
+    """Ask Stripe for the meters that the environment names; with `create` find or make the others by event name.
+
+    Raises:
+        ConfigurationError: a meter that is named does not add up what it gets, or takes nothing.
+        StripeFailed: Stripe does not know it, or did not answer.
+    """
+    ids = ids_from(environ, catalog)
+    found: dict[str, MeterAtStripe] = {}
+    for meter in filter(is_reported, catalog.meters.values()):
+        if meter.key in ids:
+            found[meter.key] = _usable(meter.key, gateway.meter(ids[meter.key]))
+        elif create:
+            found[meter.key] = _usable(meter.key, gateway.find_or_create_meter(meter.key, meter.name))
+    return found
+
+
+def link_meters(session: Session, account: str, meters: Mapping[str, MeterAtStripe]) -> int:
+    """Write down the links, in the caller's transaction; how many are new or lead elsewhere now.
+
+    What was used before is noted for the ledger, so that it is owed; writers of usage wait meanwhile.
+
+    Raises:
+        ConfigurationError: usage was already reported to another meter than the one that is named now.
+    """
+    known = {row.meter_id: row for row in session.scalars(select(StripeMeter).where(StripeMeter.account == account))}
+    ids = meter_ids(session)
+    new = [
+        (ids[key], meter)
+        for key, meter in sorted(meters.items())
+        if ids[key] not in known or known[ids[key]].stripe_id != meter.id
+    ]
+    if not new:
+        return 0
+    _refuse_to_move(session, account, [id for id, _ in new if id in known])
+    # A writer that is under way has not seen the link, and what it writes is not seen here: wait for it.
+    session.execute(text("LOCK TABLE rollups, accruals IN SHARE MODE"))
+    values = [_values(account, id, meter) for id, meter in new]
+    link = insert(StripeMeter).values(values)
+    session.execute(
+        link.on_conflict_do_update(
+            index_elements=["account", "meter_id"],
+            set_={name: link.excluded[name] for name in values[0] if name not in ("account", "meter_id")},
+        )
+    )
+    session.execute(statement("note_all_hours"), {"account": account, "meter_ids": [id for id, _ in new]})
+    return len(new)
+
+
+def _refuse_to_move(session: Session, account: str, moved: list[int]) -> None:
+    for meter_id in moved:
+        reported = exists().where(StripeReport.account == account, StripeReport.meter_id == meter_id)
+        if session.scalar(select(reported)):
+            link = session.get_one(StripeMeter, (account, meter_id))
+            raise ConfigurationError(
+                f"usage was already reported to the Stripe meter {link.stripe_id} ({link.event_name}); reporting what "
+                "follows to another one would split its bill: set the id that was set before, or define a new meter"
+            )
+
+
+def _usable(key: str, meter: MeterAtStripe) -> MeterAtStripe:
+    if meter.formula != "sum":
+        raise ConfigurationError(f"the Stripe meter {meter.id} for {key} must add up (sum), not {meter.formula}")
+    if not meter.active:
+        raise ConfigurationError(f"the Stripe meter {meter.id} for {key} is not active: it takes no usage")
+    return meter
+
+
+def _variable(key: str) -> str:
+    return f"STRIPE_{key.upper()}_METER_ID"
+
+
+def _values(account: str, meter_id: int, meter: MeterAtStripe) -> dict[str, object]:
+    return {
+        "account": account,
+        "meter_id": meter_id,
+        "stripe_id": meter.id,
+        "event_name": meter.event_name,
+        "customer_payload_key": meter.customer_payload_key,
+        "value_payload_key": meter.value_payload_key,
+    }

@@ -1,0 +1,16 @@
+-- Closed hours that changed, of customers that Stripe knows. The order keeps concurrent callers apart from each other;
+-- a note that somebody is just writing is left for the next time.
+WITH taken AS (
+    SELECT d.account, d.customer_id, d.meter_id, d.period_id, d.hour
+    FROM stripe_changes d
+    JOIN customers c ON c.id = d.customer_id AND c.stripe_customer_id IS NOT NULL
+    WHERE d.account = :account AND d.hour <= :newest
+    ORDER BY d.customer_id, d.meter_id, d.period_id, d.hour
+    LIMIT :limit
+    FOR UPDATE OF d SKIP LOCKED
+)
+DELETE FROM stripe_changes d
+USING taken t
+WHERE (d.account, d.customer_id, d.meter_id, d.period_id, d.hour)
+    = (t.account, t.customer_id, t.meter_id, t.period_id, t.hour)
+RETURNING d.customer_id, d.meter_id, d.period_id, d.hour

@@ -1,0 +1,57 @@
+-- What these hours owe beyond what was reported becomes report rows, and `reported` rises by it. The ledger rows are
+-- locked already, so this statement sees everything that was committed before it began, and nobody else can do the same.
+-- An hour of a level without an accrual is not closed (any more): it owes nothing yet, and nothing is taken back.
+WITH delta AS (
+    SELECT
+        l.account, l.customer_id, l.meter_id, l.period_id, l.hour,
+        l.revision + 1 AS revision, owed.units - l.reported AS units
+    FROM unnest(
+        CAST(:customer_ids AS bigint[]), CAST(:meter_ids AS bigint[]), CAST(:period_ids AS bigint[]),
+        CAST(:hours AS timestamptz[])
+    ) AS k (customer_id, meter_id, period_id, hour)
+    JOIN stripe_ledger l
+        ON l.account = :account
+        AND (l.customer_id, l.meter_id, l.period_id, l.hour) = (k.customer_id, k.meter_id, k.period_id, k.hour)
+    JOIN meters m ON m.id = l.meter_id
+    CROSS JOIN LATERAL (
+        SELECT sum(r.units) AS units
+        FROM rollups r
+        WHERE m.kind <> 'level'
+            AND (r.customer_id, r.meter_id, r.period_id, r.hour) = (l.customer_id, l.meter_id, l.period_id, l.hour)
+        UNION ALL
+        SELECT a.units
+        FROM accruals a
+        WHERE m.kind = 'level'
+            AND (a.customer_id, a.meter_id, a.period_id, a.hour) = (l.customer_id, l.meter_id, l.period_id, l.hour)
+    ) AS owed
+    WHERE owed.units <> l.reported
+),
+raised AS (
+    UPDATE stripe_ledger l
+    SET reported = l.reported + d.units, revision = d.revision
+    FROM delta d
+    WHERE l.account = d.account
+        AND (l.customer_id, l.meter_id, l.period_id, l.hour) = (d.customer_id, d.meter_id, d.period_id, d.hour)
+)
+INSERT INTO stripe_reports (
+    account, customer_id, meter_id, period_id, hour, revision, part, event_name, stripe_customer_id, value, timestamp,
+    identifier, next_try_at, created_at
+)
+SELECT
+    d.account, d.customer_id, d.meter_id, d.period_id, d.hour, d.revision, part, s.event_name, c.stripe_customer_id,
+    sign(d.units) * least(abs(d.units) - part * CAST(:most AS numeric), :most),
+    -- The start of the hour, or of the period where that begins within it; Stripe knows whole seconds.
+    to_timestamp(ceil(extract(epoch FROM greatest(d.hour, p.starts_at)))),
+    -- Another installation that reports to the same account has customers made at other moments.
+    concat_ws(
+        '-', d.customer_id, d.meter_id, d.period_id, to_char(d.hour AT TIME ZONE 'UTC', 'YYYYMMDDHH24'), d.revision,
+        part, left(md5(concat_ws('/', c.key, extract(epoch FROM c.created_at), s.event_name)), 12)
+    ),
+    :now, :now
+FROM delta d
+JOIN customers c ON c.id = d.customer_id
+JOIN periods p ON p.id = d.period_id
+JOIN stripe_meters s ON s.account = d.account AND s.meter_id = d.meter_id
+CROSS JOIN LATERAL generate_series(0, ceil(abs(d.units) / CAST(:most AS numeric))::integer - 1) AS part
+ORDER BY d.hour, d.customer_id, d.meter_id, d.period_id, part
+RETURNING id

@@ -1,0 +1,30 @@
+"""Everything in the background: the RQ worker, the schedule and the drain.
+
+python worker.py                          all of them, each in a process of its own
+python worker.py --only rq|schedule|drain  one of them; several of each may run, on several machines
+"""
+
+import argparse
+import sys
+
+from metering import background
+from metering.errors import MeteringError
+from metering.supervisor import Command, supervise
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="The background of the product.")
+    parser.add_argument("--only", choices=sorted(background.ROLES), help="run just this one, in this process")
+    only = parser.parse_args().only
+    if only is None:
+        return supervise([Command(role, [sys.executable, __file__, "--only", role]) for role in background.ROLES])
+    try:
+        background.run(only)
+    except MeteringError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
