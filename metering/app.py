@@ -6,19 +6,20 @@ from pathlib import Path
 import structlog
 from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from metering import api, cli, dashboard
 from metering.accounts import login as accounts_login
 from metering.clock import Clock, utc_now
+from metering.demo import refuse_demo
 from metering.errors import IntakeUnavailable, MeteringError
 from metering.extensions import csrf, db, login, login_throttle, migrate
 from metering.health import blueprint as health
 from metering.logs import configure_logs
 from metering.pages import error_page
 from metering.problems import http_problem, problem
-from metering.runtime import build_runtime, find_addresses
+from metering.runtime import Runtime, build_runtime, find_addresses
 from metering.service import Metering
 from metering.settings import Settings, load_settings, require_own_secret
 
@@ -57,13 +58,26 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     app = Flask("metering", template_folder=str(ASSETS / "templates"), static_folder=str(ASSETS / "static"))
     _configure(app, settings)
     _bind_extensions(app)
-    metering = Metering(app, settings=settings, clock=clock, runtime=build_runtime(settings, clock=clock))
+    runtime = build_runtime(settings, clock=clock)
+    _refuse_demo_in_production(runtime)
+    metering = Metering(app, settings=settings, clock=clock, runtime=runtime)
     for blueprint in (*api.BLUEPRINTS, *dashboard.BLUEPRINTS, health):
         app.register_blueprint(blueprint)
     app.cli.add_command(cli.commands)
     _answer_errors(app, metering)
     _dress_answers(app)
     return app
+
+
+def _refuse_demo_in_production(runtime: Runtime) -> None:
+    """Only where there is a database with users; without one there is nobody to log in."""
+    if runtime.settings.is_development:
+        return
+    try:
+        with runtime.transaction() as session:
+            refuse_demo(session)
+    except SQLAlchemyError as error:
+        log.warning("demo_not_checked", detail=str(error).splitlines()[0])
 
 
 def _configure(app: Flask, settings: Settings) -> None:
@@ -110,7 +124,7 @@ def _answer_errors(app: Flask, metering: Metering) -> None:
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> ResponseReturnValue:
         if error.code is not None and error.code < 400:
-            return error.get_response()  # type: ignore[return-value]  # a redirect is an answer, not a fault
+            return error.get_response()  # a redirect is an answer, not a fault
         return http_problem(error) if _is_api() else error_page(error)
 
 

@@ -1,7 +1,192 @@
-"""`usage`, `status`, `verify`, `rebuild`, `events`, `set-aside`, `stripe`: looking, proving, mending."""
+"""`usage`, `status`, `verify`, `rebuild`, `events` and `set-aside`: looking, proving, mending."""
 
+import getpass
+import sys
+from decimal import Decimal
+
+import click
 from flask.cli import AppGroup
+from sqlalchemy import select
+
+from metering.accounts.customers import find_customer
+from metering.cli.common import current_metering, explained, json_option, print_json
+from metering.keeper import Keeper
+from metering.models import SetAside
+from metering.service import MeterUsage
+from metering.store import void as mending
+from metering.store.status import flow
+from metering.store.verify import Check, verify
+from metering.store.verify import as_json as checks_as_json
+from metering.stripe_sync.reporting import stripe_status
 
 
 def register(commands: AppGroup) -> None:
-    """Added one by one below."""
+    for command in (usage, status, verify_command, rebuild):
+        commands.add_command(command)
+    events = AppGroup("events", help="Take usage back, or put it right.")
+    events.add_command(void_event)
+    events.add_command(correct_event)
+    commands.add_command(events)
+    set_aside = AppGroup("set-aside", help="Messages that could not become events.")
+    set_aside.add_command(list_set_aside)
+    set_aside.add_command(replay_set_aside)
+    commands.add_command(set_aside)
+
+
+@click.command("usage")
+@click.argument("customer")
+@json_option
+def usage(customer: str, as_json: bool) -> None:
+    """What a customer has used in its current period."""
+    with explained():
+        summary = current_metering().summary(customer)
+    if as_json:
+        print_json(
+            {"customer": summary.customer, "plan": summary.plan, "meters": [_usage(one) for one in summary.meters]}
+        )
+        return
+    period = summary.period
+    click.echo(f"{customer} on {summary.plan}, {period.starts_at:%Y-%m-%d} to {period.ends_at:%Y-%m-%d}")
+    for one in summary.meters:
+        limit = "no limit" if one.limit is None else f"of {one.limit:,f} ({one.percent:.1f} %)"
+        click.echo(f"  {one.name:<12} {one.used:>16,f}  {limit}")
+
+
+def _usage(one: MeterUsage) -> dict[str, Decimal | str | None]:
+    return {
+        "meter": one.meter,
+        "unit": one.unit,
+        "used": one.used,
+        "held": one.held,
+        "limit": one.limit,
+        "remaining": one.remaining,
+    }
+
+
+@click.command("status")
+@json_option
+def status(as_json: bool) -> None:
+    """How usage flows: backlog, lag, what is set aside, what Stripe is owed."""
+    runtime = current_metering().runtime
+    with explained(), runtime.transaction() as session:
+        figures = {name: value for name, value, _ in flow(session, runtime.redis, now=runtime.clock()).gauges()}
+        figures |= stripe_status(runtime, session)
+    if as_json:
+        print_json(figures)
+        return
+    for name, value in figures.items():
+        click.echo(f"{name.replace('_', ' '):<32} {value:>14,g}")
+
+
+@click.command("verify")
+@json_option
+def verify_command(as_json: bool) -> None:
+    """Prove that the books agree. Exit status 0 only when all of them do."""
+    runtime = current_metering().runtime
+    with explained():
+        checks = verify(runtime.engine, runtime.redis)
+    if as_json:
+        print_json(checks_as_json(checks))
+    else:
+        for check in checks:
+            _print_check(check)
+    sys.exit(0 if all(check.holds for check in checks) else 1)
+
+
+def _print_check(check: Check) -> None:
+    click.echo(f"{'ok  ' if check.holds else 'FAIL'} {check.name:<11} {check.claim}")
+    for one in check.differences:
+        where = " ".join(part for part in (one.customer, one.meter, one.detail) if part)
+        click.echo(f"       {where}: is {one.actual}, should be {one.expected} (by {one.actual - one.expected:+})")
+
+
+@click.command("rebuild")
+@click.option("--partition", type=int, default=None, help="Only this one.")
+def rebuild(partition: int | None) -> None:
+    """Rebuild the live counters from PostgreSQL. Admission answers as in an outage meanwhile (well under a second)."""
+    runtime = current_metering().runtime
+    keeper = Keeper(runtime)
+    numbers = range(runtime.settings.partitions) if partition is None else [partition]
+    if partition is not None and partition not in range(runtime.settings.partitions):
+        raise click.UsageError(f"there are partitions 0 to {runtime.settings.partitions - 1}")
+    with explained():
+        for number in numbers:
+            keeper.rebuild(number)
+    click.echo(f"{len(numbers)} partitions rebuilt", err=True)
+
+
+reason_option = click.option("--reason", required=True, help="Why: it stands in the audit log.")
+source_option = click.option("--source", default="python", show_default=True, help="The event's source.")
+
+
+@click.command("void")
+@click.argument("customer")
+@click.argument("event_id")
+@source_option
+@reason_option
+def void_event(customer: str, event_id: str, source: str, reason: str) -> None:
+    """Take one event back, everywhere it counted."""
+    with explained():
+        current_metering().void(customer, event_id, source=source, reason=reason, actor=actor())
+    click.echo(f"{event_id} voided", err=True)
+
+
+@click.command("correct")
+@click.argument("customer")
+@click.argument("event_id")
+@click.argument("quantity")
+@source_option
+@reason_option
+def correct_event(customer: str, event_id: str, quantity: str, source: str, reason: str) -> None:
+    """Give one event another quantity, in its meter's unit; prints the id it has now."""
+    runtime = current_metering().runtime
+    with explained(), runtime.transaction() as session:
+        found = find_customer(session, customer)
+        revised = mending.correct(
+            *(session, runtime.catalog, found, source, event_id, quantity),
+            reason=reason,
+            actor=actor(),
+            now=runtime.clock(),
+        )
+    click.echo(revised)
+
+
+@click.command("list")
+@json_option
+def list_set_aside(as_json: bool) -> None:
+    """Messages that wait for a decision, oldest first."""
+    runtime = current_metering().runtime
+    with explained(), runtime.transaction() as session:
+        waiting = session.scalars(select(SetAside).where(SetAside.resolved_at.is_(None)).order_by(SetAside.id)).all()
+    rows = [
+        {
+            "id": one.id,
+            "reason": one.reason,
+            "detail": one.detail,
+            "customer": one.customer,
+            "created_at": one.created_at,
+            "message": one.message.decode("utf-8", "replace"),
+        }
+        for one in waiting
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{row['id']:>6}  {row['created_at']:%Y-%m-%d %H:%M}  {row['reason']:<16} {row['customer'] or ''}")
+        click.echo(f"        {row['detail']} {row['message']}")
+
+
+@click.command("replay")
+@click.argument("number", type=int)
+def replay_set_aside(number: int) -> None:
+    """Try a message again, after its cause was mended."""
+    runtime = current_metering().runtime
+    with explained(), runtime.transaction() as session:
+        mending.replay_set_aside(session, number, actor=actor(), now=runtime.clock())
+    click.echo(f"message {number} replayed", err=True)
+
+
+def actor() -> str:
+    """Who the audit log names: the account that runs the command."""
+    return f"cli:{getpass.getuser()}"

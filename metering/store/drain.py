@@ -56,6 +56,7 @@ def drain(session: Session, redis: Redis, *, now: datetime, most: int = MAX_ROWS
     partitions = lock_partitions(session)
     if not partitions:
         return drained
+    visit("drain.before_trim")
     try:
         apply_corrections(session, redis, [partition.number for partition in partitions])
         waiting = _look(redis, partitions, drained)

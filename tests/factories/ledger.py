@@ -44,9 +44,7 @@ class Books:
         return self
 
     def gateway(self, retries: int = 0, key: str = KEY) -> StripeApi:
-        return connect(
-            key, standin=True, api_base=self.standin.url, timeout_seconds=5, network_retries=retries
-        )
+        return connect(key, standin=True, api_base=self.standin.url, timeout_seconds=5, network_retries=retries)
 
     def customer(self, key: str = "acme", plan: str = "enterprise", *, known: bool = True) -> Customer:
         stripe_id = self.gateway().ensure_customer(key, key.title()) if known else None
@@ -75,9 +73,7 @@ class Books:
 
     def send(self, gateway: StripeApi | None = None, limit: int = 1000) -> SendReport:
         gateway = gateway or self.gateway()
-        return send_due(
-            self.sessions, gateway, clock=lambda: self.world.now, limit=limit, jitter=lambda: 0.5
-        )
+        return send_due(self.sessions, gateway, clock=lambda: self.world.now, limit=limit, jitter=lambda: 0.5)
 
     def report_hours(self, **delta: float) -> SendReport:
         """What happens every hour: time passes, the ledger is written, the sender runs."""
@@ -98,7 +94,9 @@ class Books:
     def counted(self) -> dict[tuple[str, str, datetime], Decimal]:
         """What the stand-in counted, by event name, Stripe's customer and hour."""
         return {
-            (total["event_name"], total["customer"], datetime.fromisoformat(total["hour_start"])): Decimal(total["total"])
+            (total["event_name"], total["customer"], datetime.fromisoformat(total["hour_start"])): Decimal(
+                total["total"]
+            )
             for total in self.standin.inspect("totals")["totals"]
             if Decimal(total["total"])
         }

@@ -1,13 +1,14 @@
 """A small world to test in: the product's own parts, wired by hand, with a clock that tests move."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis import Redis
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
 from metering.accounts.customers import create_customer
@@ -18,7 +19,8 @@ from metering.ids import NewKey
 from metering.intake.admission import Intake
 from metering.intake.event import UsageEvent, make_event
 from metering.intake.values import Admission, Ask, Replay
-from metering.models import Customer, Event, PartitionRow, PeriodTotal
+from metering.models import Customer, Event, PartitionRow, Period, PeriodTotal
+from metering.store.accruals import close_hours
 from metering.store.drain import Drained, drain
 from metering.store.meters import meter_ids, prepare
 from metering.store.rebuild import open_partition, rebuild
@@ -65,11 +67,21 @@ class World:
 
     def customer(self, key: str = "acme", plan: str = "free", **more: Any) -> Customer:
         customer = create_customer(
-            self.session, self.catalog, key=key, name=key.title(), plan=plan, partitions=PARTITIONS, now=self.now, **more
+            self.session,
+            self.catalog,
+            key=key,
+            name=key.title(),
+            plan=plan,
+            partitions=PARTITIONS,
+            now=self.now,
+            **more,
         )
         self.session.commit()
         self.send()
         return customer
+
+    def find(self, key: str) -> Customer:
+        return self.session.scalars(select(Customer).where(Customer.key == key)).one()
 
     def key(self, customer: Customer, *scopes: str) -> NewKey:
         _, made = create_key(
@@ -125,6 +137,37 @@ class World:
             if not (drained.busy or drained.stored.fresh or drained.stored.corrections):
                 return whole
         raise AssertionError("the drain does not come to an end")
+
+    def close_hours(self, settle_seconds: float = 0) -> int:
+        """Close every hour that can be closed; how many levels moved on."""
+        moved = 0
+        while more := close_hours(self.session, self.catalog, now=self.now, settle_seconds=settle_seconds):
+            self.session.commit()
+            moved += more
+        self.session.commit()
+        return moved
+
+    def periods(self, customer: str = "acme") -> list[Period]:
+        """The stored billing periods of a customer, in order."""
+        query = select(Period).join(Customer, Customer.id == Period.customer_id).where(Customer.key == customer)
+        periods = list(self.session.scalars(query.order_by(Period.starts_at)))
+        self.session.commit()
+        return periods
+
+    @contextmanager
+    def counting(self) -> Iterator[list[int]]:
+        """How many statements the session sends meanwhile, as the only number of the list."""
+        count = [0]
+
+        def add(*_: object) -> None:
+            count[0] += 1
+
+        bind = self.session.get_bind()
+        event.listen(bind, "before_cursor_execute", add)
+        try:
+            yield count
+        finally:
+            event.remove(bind, "before_cursor_execute", add)
 
     def total(self, meter: str = "api_call", customer: str = "acme") -> int:
         """What PostgreSQL holds, over all periods."""

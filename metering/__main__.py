@@ -1,0 +1,129 @@
+"""`python -m metering`: the whole product on this machine, for development. What `make run` starts.
+
+Starts the embedded servers, makes a demo customer, then web, worker and the Stripe stand-in under one supervisor. In
+production each of these is started by itself; see the README.
+"""
+
+import os
+import secrets
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+from metering.clock import utc_now
+from metering.demo import Demo, make_demo
+from metering.embedded import Embedded, EmbeddedError
+from metering.errors import MeteringError
+from metering.initialise import initialise
+from metering.runtime import build_runtime
+from metering.settings import Settings, load_settings
+from metering.supervisor import Command, supervise
+
+STANDIN_KEY = "sk_test_standin"
+WEB_THREADS = 8
+
+
+def main() -> int:
+    try:
+        _set_defaults(os.environ)
+        settings = load_settings()
+        return _run(settings)
+    except (MeteringError, EmbeddedError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+
+
+def _set_defaults(environment: "os._Environ[str]") -> None:
+    """What development needs and the environment does not say; children inherit it."""
+    port = environment.get("PORT", "8000")
+    environment.setdefault("METERING_ENV", "development")
+    if environment.setdefault("METERING_STRIPE", "standin") == "standin":
+        environment.setdefault("STRIPE_API_KEY", STANDIN_KEY)
+        standin_port = int(port) + 1 if port.isdigit() else 8001
+        environment.setdefault("METERING_STRIPE_API_BASE", f"http://127.0.0.1:{standin_port}")
+
+
+def _run(settings: Settings) -> int:
+    home = settings.home.resolve()
+    embedded = Embedded(home, report=say) if settings.is_embedded else None
+    try:
+        if embedded:
+            say(f"starting PostgreSQL and Redis, data in {home}")
+            embedded.start()
+        os.environ.setdefault("METERING_SECRET_KEY", _secret(home))
+        demo = _prepare(load_settings())
+        say("starting web, worker and Stripe stand-in")
+        threading.Thread(target=_welcome, args=(settings, demo), daemon=True).start()
+        return supervise(_commands(settings))
+    finally:
+        if embedded:
+            say("stopping PostgreSQL and Redis")
+            embedded.stop()
+
+
+def _prepare(settings: Settings) -> Demo:
+    runtime = build_runtime(settings, clock=utc_now)
+    try:
+        initialise(runtime, report=say)
+        return make_demo(runtime, settings.home)
+    finally:
+        runtime.close()
+
+
+def _commands(settings: Settings) -> list[Command]:
+    python = sys.executable
+    gunicorn = [python, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{settings.port}"]
+    gunicorn += ["--workers", "2", "--threads", str(WEB_THREADS), "--no-control-socket", "--log-level", "warning"]
+    commands = [Command("web", gunicorn)]
+    for role in ("drain", "schedule", "rq"):
+        commands.append(Command(role, [python, "worker.py", "--only", role]))
+    if settings.stripe == "standin" and settings.stripe_api_base:
+        port = settings.stripe_api_base.rpartition(":")[2]
+        store = str(settings.home.resolve() / "standin")
+        standin = [python, "-m", "metering.stripe_sync.standin", "--port", port, "--store", store]
+        commands.append(Command("stripe", standin))
+    return commands
+
+
+def _secret(home: Path) -> str:
+    """A secret of this machine's own, so that sessions outlive a restart and are worth nothing elsewhere."""
+    path = home / "secret-key"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+    return path.read_text()
+
+
+def _welcome(settings: Settings, demo: Demo) -> None:
+    """What to do first, said once it works."""
+    address = f"http://127.0.0.1:{settings.port}"
+    _wait_for(f"{address}/readyz")
+    lines = [
+        "",
+        f"  Dashboard   {address}",
+        f"  Log in      {demo.email}  /  {demo.password}",
+        f"  Call it     curl -H 'Authorization: Bearer {demo.api_key}' {address}/api/v1/sample/ping",
+    ]
+    if settings.stripe == "standin":
+        lines.append(f"  Stripe      {settings.stripe_api_base}/_standin/  (a local stand-in)")
+    print("\n".join([*lines, "", "  Ctrl-C stops everything.", ""]), flush=True)
+
+
+def _wait_for(url: str) -> None:
+    wait = threading.Event()
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - our own address
+                return
+        except OSError:
+            wait.wait(0.1)
+
+
+def say(what: str) -> None:
+    print(f"== {what}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+-- Rollups are what the events add up to, hour by hour and group by group.
+SELECT c.key AS customer, m.key AS meter, 'hour ' || hour || ' group ' || grp AS detail,
+    coalesce(counted.units, 0) AS expected, coalesce(r.units, 0) AS actual
+FROM (
+    SELECT customer_id, meter_id, period_id, date_trunc('hour', time, 'UTC') AS hour, grp,
+        coalesce(sum(units) FILTER (WHERE op <> 'set'), 0) AS units, count(*) AS events,
+        min(units) AS minimum, max(units) AS maximum
+    FROM events
+    WHERE voided_at IS NULL
+    GROUP BY customer_id, meter_id, period_id, hour, grp
+) counted
+FULL JOIN (SELECT * FROM rollups WHERE events <> 0 OR units <> 0) r
+    USING (customer_id, meter_id, period_id, hour, grp)
+LEFT JOIN customers c ON c.id = customer_id
+LEFT JOIN meters m ON m.id = meter_id
+WHERE (counted.units, counted.events, counted.minimum, counted.maximum)
+    IS DISTINCT FROM (r.units, r.events, r.minimum, r.maximum)
+LIMIT :most
