@@ -1,6 +1,7 @@
 """The composition root: the only place that puts the product together as a service of its own."""
 
 import secrets
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -42,6 +43,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
     ]
 )
 MAX_REQUEST_ID = 64
+REMEMBERED = timedelta(days=30)
+DATABASE_WAIT_SECONDS = 3
 
 log = structlog.get_logger("metering.app")
 
@@ -80,19 +83,25 @@ def _refuse_demo_in_production(runtime: Runtime) -> None:
         log.warning("demo_not_checked", detail=str(error).splitlines()[0])
 
 
-def _configure(app: Flask, settings: Settings) -> None:
+def _configure(app: Flask, settings: Settings, runtime: Runtime) -> None:
     app.config.update(
         SECRET_KEY=settings.flask_secret,
-        SQLALCHEMY_DATABASE_URI=find_addresses(settings).database_url,
+        SQLALCHEMY_DATABASE_URI=runtime.addresses.database_url,
+        # A connection that died with the server is replaced unnoticed: pages come back by themselves.
+        SQLALCHEMY_ENGINE_OPTIONS={"pool_pre_ping": True, "connect_args": {"connect_timeout": DATABASE_WAIT_SECONDS}},
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SECURE=not settings.is_development,
+        REMEMBER_COOKIE_DURATION=REMEMBERED,
         REMEMBER_COOKIE_SAMESITE="Lax",
         REMEMBER_COOKIE_HTTPONLY=True,
         REMEMBER_COOKIE_SECURE=not settings.is_development,
         SEND_FILE_MAX_AGE_DEFAULT=3600,
-        RATELIMIT_STORAGE_URI="memory://",
+        RATELIMIT_STORAGE_URI="redis://",
+        RATELIMIT_STORAGE_OPTIONS={"connection_pool": runtime.redis.connection_pool},
+        RATELIMIT_KEY_PREFIX="login",
+        RATELIMIT_IN_MEMORY_FALLBACK_ENABLED=True,  # while Redis is away each process counts for itself
         WTF_CSRF_TIME_LIMIT=None,
         WTF_CSRF_SSL_STRICT=not settings.is_development,
     )
@@ -103,7 +112,8 @@ def _bind_extensions(app: Flask) -> None:
     migrate.init_app(app, db, directory=str(MIGRATIONS))
     csrf.init_app(app)
     login_throttle.init_app(app)
-    login.init_app(app)
+    # Without its context processor: templates get `shell`, and an error page must not look for a user in PostgreSQL.
+    login.init_app(app, add_context_processor=False)
     accounts_login.bind(login)
     for blueprint in api.BLUEPRINTS:
         csrf.exempt(blueprint)  # a key in a header cannot be sent by somebody else's page

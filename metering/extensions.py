@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from flask import Flask
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from flask_login import LoginManager
@@ -26,6 +27,14 @@ class Base(DeclarativeBase):
     )
 
 
+class LoginThrottle(Limiter):
+    """Counts tries in the app's storage. One app's dead storage says nothing about that of the next one."""
+
+    def init_app(self, app: Flask) -> None:
+        self._storage_dead = False
+        super().init_app(app)
+
+
 db = SQLAlchemy(model_class=Base)
 if TYPE_CHECKING:
     Model = Base  # what a type checker can follow of `db.Model`
@@ -34,4 +43,4 @@ else:
 migrate = Migrate()
 login = LoginManager()
 csrf = CSRFProtect()
-login_throttle = Limiter(key_func=get_remote_address, default_limits=[])
+login_throttle = LoginThrottle(key_func=get_remote_address, default_limits=[])

@@ -7,13 +7,19 @@ Without the variable a visit costs one comparison.
 import os
 import signal
 
-_ARMED = os.environ.get("METERING_FAILPOINT")
+_armed = os.environ.get("METERING_FAILPOINT")
 _visits = 0
 
 
+def arm(failpoint: str | None) -> None:
+    """Arm this process as the variable would, or disarm it."""
+    global _armed, _visits
+    _armed, _visits = failpoint, 0
+
+
 def visit(name: str) -> None:
-    if _ARMED is not None:
-        _maybe_kill(name, _ARMED)
+    if _armed is not None:
+        _maybe_kill(name, _armed)
 
 
 def _maybe_kill(name: str, armed: str) -> None:

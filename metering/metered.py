@@ -10,55 +10,48 @@
 One path for all: admit, run the view, settle. A streaming answer settles when it closes, with what was produced.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import wraps
 from time import perf_counter
 from typing import Any
 
 from flask import Request, Response, current_app, make_response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from metering.calls.call import Call
-from metering.calls.gate import ask_by_key, let_in
+from metering.calls import current
+from metering.calls.call import Call, Calls
+from metering.calls.gate import ask_by_key, check_caller, let_in, rehearsed
 from metering.calls.headers import limit_headers
 from metering.calls.idempotency import idempotency_key, pack_answer, unpack_answer
+from metering.calls.produced import Produced
+from metering.calls.rehearsal import Rehearsal
+from metering.calls.rehearsal import running as rehearsing
 from metering.catalog.quantities import exact
-from metering.errors import BadQuantity, LimitExceeded, MeteringError, NotAuthenticated
+from metering.errors import BadQuantity, IntakeUnavailable, LimitExceeded, MeteringError, NotAuthenticated
 from metering.intake.values import Ask, IdempotencyKey, MeterStanding, Replay, Span
 from metering.problems import build, problem
-from metering.service import Metering
+from metering.service import CustomerOf, Metering
 
 Quantity = int | float | Decimal | str | Callable[[Request], Any]
 ChargeIf = Callable[[Response], bool]
 
-_current: ContextVar[Call | None] = ContextVar("metering_call", default=None)
+NOTHING_DONE = (413, 429)
+"""Refusals that a view may still answer with: a body too large to be read, a limit met inside."""
+
+usage = current.Usage()
 
 
-class Usage:
-    """What the running call uses. Outside of a metered call, and with METERING_ENABLED=false, nothing happens."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the decorator was told. `wanted`: by meter, what to reserve; `meter` is the main one."""
 
-    @property
-    def customer(self) -> str | None:
-        """The key of the customer that is billed for this call."""
-        call = _current.get()
-        return call.customer if call else None
-
-    def set(self, meter: str, quantity: Any) -> None:
-        """The real figure of a declared meter, in its unit. Raises UndeclaredMeter, BadQuantity."""
-        call = _current.get()
-        if call:
-            call.set(meter, quantity)
-
-    def add(self, meter: str, quantity: Any) -> None:
-        """More of a declared meter, in its unit. Raises UndeclaredMeter, BadQuantity."""
-        call = _current.get()
-        if call:
-            call.add(meter, quantity)
-
-
-usage = Usage()
+    meter: str
+    wanted: Mapping[str, Quantity]
+    charge_if: ChargeIf | None
+    scope: str
 
 
 def metered(
@@ -76,77 +69,23 @@ def metered(
         quantity: how much, in the meter's unit, or a function of the request: what is reserved, and recorded unless
             the view says otherwise.
         reserve: further meters the call may use and what to hold of each; recorded is what the view reports.
-        charge_if: whether to charge for an answer below 500; by default all of them are charged.
+        charge_if: whether to charge for an answer; by default all are charged. One of 5xx, and 413 and 429, which say
+            that nothing was done, never is.
         scope: what an API key must carry.
     """
-    wanted = {meter: quantity, **(reserve or {})}
+    terms = Terms(meter, {meter: quantity, **(reserve or {})}, charge_if, scope)
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             metering: Metering = current_app.extensions["metering"]
-            if not metering.enabled:
-                return current_app.ensure_sync(view)(*args, **kwargs)
-            return _serve(metering, meter, wanted, charge_if, scope, lambda: view_answer(view, args, kwargs))
+            if metering.enabled or rehearsing():
+                return _serve(metering, terms, lambda: _answer(metering, view, args, kwargs))
+            return current_app.ensure_sync(view)(*args, **kwargs)
 
         return guarded
 
     return decorate
-
-
-def view_answer(view: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any]) -> Response:
-    """The view's answer; one it raised (`abort(404)`) is an answer too."""
-    try:
-        return make_response(current_app.ensure_sync(view)(*args, **kwargs))
-    except HTTPException as error:
-        if error.code is None or error.code >= 500:
-            raise
-        return make_response(current_app.handle_http_exception(error))
-
-
-def _serve(
-    metering: Metering,
-    meter: str,
-    wanted: Mapping[str, Quantity],
-    charge_if: ChargeIf | None,
-    scope: str,
-    run: Callable[[], Response],
-) -> Response:
-    clock = metering.runtime.clock
-    try:
-        amounts = {name: _amount(name, value) for name, value in wanted.items()}
-        call = _let_in(metering, meter, amounts, scope)
-    except LimitExceeded as refused:
-        return _with_headers(metering, problem(refused, clock), refused.facts["standings"], refused.facts["period"])
-    except MeteringError as refused:
-        return problem(refused, clock)
-    if isinstance(call, Replay):
-        return _replayed(call)
-    started = perf_counter()
-    mark = _current.set(call)
-    try:
-        response = run()
-    except BaseException:
-        metering.calls.release(call)
-        raise
-    finally:
-        _current.reset(mark)
-    return _finish(metering, call, response, charge_if, started)
-
-
-def _let_in(metering: Metering, meter: str, amounts: Mapping[str, Decimal], scope: str) -> Call | Replay:
-    catalog = metering.runtime.catalog
-    held = {name: catalog.meter(name).to_units(amount) for name, amount in amounts.items()}
-    ask = Ask(reserve=held, scope=scope, idempotency=_idempotency(metering))
-    if metering.customer_of is None:
-        ask, partition = ask_by_key(metering, api_key(request), ask)
-    else:
-        customer = metering.customer_of()
-        if not customer:
-            raise NotAuthenticated("nobody is signed in")
-        ask = Ask(reserve=held, customer=customer, idempotency=ask.idempotency)
-        partition = metering.runtime.intake.partition(customer)
-    return let_in(metering, ask, partition, meter, amounts[meter])
 
 
 def api_key(request: Request) -> str | None:
@@ -156,11 +95,84 @@ def api_key(request: Request) -> str | None:
     return request.headers.get("X-API-Key")
 
 
+def _serve(metering: Metering, terms: Terms, run: Callable[[], Response]) -> Response:
+    try:
+        call = _let_in(metering, terms)
+    except LimitExceeded as refused:
+        return _refused(metering, refused)
+    except MeteringError as refused:
+        return problem(refused, metering.clock)
+    if isinstance(call, Replay):
+        return _replayed(metering, terms, call)
+    started = perf_counter()
+    try:
+        with current.running(call):
+            response = run()
+        return _finish(metering, terms, call, response, started)
+    except BaseException:
+        _calls(metering).release(call)
+        raise
+
+
+def _calls(metering: Metering) -> Calls | Rehearsal:
+    return rehearsing() or metering.calls
+
+
+# -- before the view ---------------------------------------------------------------------------------------------
+
+
+def _let_in(metering: Metering, terms: Terms) -> Call | Replay:
+    try:
+        _check_size()
+        amounts = {name: _amount(name, value) for name, value in terms.wanted.items()}
+        held = {name: metering.catalog.meter(name).to_units(amount) for name, amount in amounts.items()}
+        idempotency = _idempotency(metering)
+    except (MeteringError, HTTPException):
+        _check_caller(metering, terms)  # a stranger is told that it is one, whatever else is wrong
+        raise
+    ask = Ask(reserve=held, scope=terms.scope, idempotency=idempotency)
+    if rehearsing():
+        customer = metering.customer_of() if metering.customer_of else None
+        return rehearsed(metering, replace(ask, customer=customer or ""), terms.meter, amounts[terms.meter])
+    if metering.customer_of is None:
+        ask, partition = ask_by_key(metering, api_key(request), ask)
+    else:
+        ask = replace(ask, customer=_signed_in(metering.customer_of))
+        partition = metering.runtime.intake.partition(ask.customer)
+    return let_in(metering, ask, partition, terms.meter, amounts[terms.meter])
+
+
+def _signed_in(customer_of: CustomerOf) -> str:
+    customer = customer_of()
+    if not customer:
+        raise NotAuthenticated("nobody is signed in")
+    return customer
+
+
+def _check_caller(metering: Metering, terms: Terms) -> None:
+    if rehearsing():
+        return
+    if metering.customer_of is not None:
+        _signed_in(metering.customer_of)
+        return
+    with suppress(IntakeUnavailable):  # nobody can tell: then what else is wrong may be told
+        check_caller(metering, api_key(request), terms.scope)
+
+
+def _check_size() -> None:
+    """Raises RequestEntityTooLarge before anything is reserved, rather than where the view first looks at the body."""
+    size, most = request.content_length, request.max_content_length
+    if size is not None and most is not None and size > most:
+        raise RequestEntityTooLarge(f"The body holds {size} bytes; at most {most} are taken.")
+
+
 def _amount(meter: str, value: Quantity) -> Decimal:
     """Raises BadQuantity when the request does not hold the quantity that the endpoint asks of it."""
     try:
         return exact(value(request) if callable(value) else value)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        if isinstance(error, HTTPException):  # a missing form field: it says itself what is wrong
+            raise
         raise BadQuantity(f"{meter}: the request does not say how much: {error}", meter=meter) from None
 
 
@@ -168,119 +180,106 @@ def _idempotency(metering: Metering) -> IdempotencyKey | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
-    route = request.url_rule.rule if request.url_rule else request.path
+    content_type = (request.content_type or "").encode()
     return idempotency_key(
         key,
         method=request.method,
-        route=route,
-        request=(request.full_path.encode(), request.content_type.encode() if request.content_type else b"", body()),
+        route=_route(),
+        request=(request.full_path.encode(), content_type, request.get_data(cache=True)),
         window_seconds=metering.settings.idempotency_window_seconds,
     )
 
 
-def body() -> bytes:
-    return request.get_data(cache=True)
+def _route() -> str:
+    return request.url_rule.rule if request.url_rule else request.path
 
 
-def _finish(metering: Metering, call: Call, response: Response, charge_if: ChargeIf | None, started: float) -> Response:
-    if response.status_code >= 500 or (charge_if is not None and not charge_if(response)):
-        metering.calls.release(call)
+# -- the view and after it ---------------------------------------------------------------------------------------
+
+
+def _answer(metering: Metering, view: Callable[..., Any], args: Any, kwargs: Any) -> Response:
+    """The view's answer; what an error that it raises is answered with, if the app knows one, is an answer too."""
+    try:
+        return make_response(current_app.ensure_sync(view)(*args, **kwargs))
+    except LimitExceeded as refused:
+        return _refused(metering, refused)
+    except Exception as error:
+        return make_response(current_app.handle_user_exception(error))
+
+
+def _finish(metering: Metering, terms: Terms, call: Call, response: Response, started: float) -> Response:
+    if not _charged(terms, response):
+        _calls(metering).release(call)
         return _with_headers(metering, response, call.admission.given_back(), call.admission.period)
-    route = request.url_rule.rule if request.url_rule else request.path
-    facts = {"path": route, "method": request.method, "status": response.status_code}
+    facts = {"path": _route(), "method": request.method, "status": response.status_code}
     if response.is_streamed:
         _settle_on_close(metering, call, response, facts, started)
         return _with_headers(metering, response, call.admission.meters, call.admission.period)
+    stored = b""
+    if call.admission.idempotency is not None:
+        whole = response.get_data()
+        kept = whole if len(whole) <= metering.settings.idempotency_max_bytes else None
+        stored = pack_answer(response.status_code, response.headers, kept)
     try:
-        settlement = metering.calls.settle(call, _timed(facts, started), answer=_answer(metering, call, response))
+        settlement = _calls(metering).settle(call, _timed(facts, started), answer=stored)
     except MeteringError as refused:
-        return problem(refused, metering.runtime.clock)
+        return problem(refused, metering.clock)
     settled = {standing.meter for standing in settlement.meters}
     unsettled = [standing for standing in call.admission.given_back() if standing.meter not in settled]
     return _with_headers(metering, response, [*settlement.meters, *unsettled], call.admission.period)
 
 
+def _charged(terms: Terms, response: Response) -> bool:
+    if response.status_code >= 500 or response.status_code in NOTHING_DONE:
+        return False
+    return terms.charge_if is None or terms.charge_if(response)
+
+
 def _settle_on_close(
     metering: Metering, call: Call, response: Response, facts: Mapping[str, Any], started: float
 ) -> None:
-    """Settle when the server closes the answer: at its end, or when the client has gone away."""
-    limit = metering.settings.idempotency_max_bytes if call.admission.idempotency else 0
-    produced = _Produced(call, response.response, limit)
-    response.response = produced
+    calls, idempotent = _calls(metering), call.admission.idempotency is not None
     status, headers = response.status_code, list(response.headers)
 
-    def settle() -> None:
-        answer = pack_answer(status, headers, produced.kept) if call.admission.idempotency else b""
-        metering.calls.settle(call, _timed(facts, started), answer=answer)
+    def settle(whole: bytes | None) -> None:
+        answer = pack_answer(status, headers, whole) if idempotent else b""
+        calls.settle(call, _timed(facts, started), answer=answer)
 
-    response.call_on_close(settle)
-
-
-class _Produced:
-    """A streamed body: `usage` works while it is produced, and its beginning is kept if it may have to be replayed."""
-
-    def __init__(self, call: Call, parts: Iterable[bytes] | Iterable[str], limit: int) -> None:
-        self._call = call
-        self._parts = parts
-        self._iterator: Iterator[Any] = iter(parts)
-        self._limit = limit
-        self._kept: list[bytes] | None = []
-        self._complete = False
-
-    def __iter__(self) -> "_Produced":
-        return self
-
-    def __next__(self) -> Any:
-        mark = _current.set(self._call)
-        try:
-            part = next(self._iterator)
-        except StopIteration:
-            self._complete = True
-            raise
-        finally:
-            _current.reset(mark)
-        self._keep(part.encode() if isinstance(part, str) else part)
-        return part
-
-    def _keep(self, part: bytes) -> None:
-        if self._kept is not None:
-            self._limit -= len(part)
-            self._kept = [*self._kept, part] if self._limit >= 0 else None
-
-    @property
-    def kept(self) -> bytes | None:
-        """The whole body, or None when it was too long or broken off."""
-        return b"".join(self._kept) if self._complete and self._kept is not None else None
-
-    def close(self) -> None:
-        if hasattr(self._parts, "close"):
-            self._parts.close()
+    response.response = Produced(
+        response.response,
+        keep_bytes=metering.settings.idempotency_max_bytes if idempotent else 0,
+        running=lambda: current.running(call),
+        on_close=settle,
+        on_lost=lambda: calls.release(call),
+    )
 
 
 def _timed(facts: Mapping[str, Any], started: float) -> dict[str, Any]:
     return {**facts, "duration_ms": round((perf_counter() - started) * 1000)}
 
 
-def _answer(metering: Metering, call: Call, response: Response) -> bytes:
-    if call.admission.idempotency is None:
-        return b""
-    whole = response.get_data()
-    kept = whole if len(whole) <= metering.settings.idempotency_max_bytes else None
-    return pack_answer(response.status_code, list(response.headers), kept)
+# -- answers that are not the view's -----------------------------------------------------------------------------
 
 
-def _replayed(replay: Replay) -> Response:
+def _refused(metering: Metering, refused: LimitExceeded) -> Response:
+    facts = refused.facts
+    return _with_headers(metering, problem(refused, metering.clock), facts["standings"], facts["period"])
+
+
+def _replayed(metering: Metering, terms: Terms, replay: Replay) -> Response:
     status, headers, stored = unpack_answer(replay.answer)
     if stored is None:
-        detail = "The first request was served, but its answer was too large to be kept."
+        detail = "The first request was served, but its answer was too large to be kept, or broken off."
         response = build("idempotency-replay-unavailable", 409, None, detail, {})
     else:
         response = Response(stored, status, headers)
     response.headers["Idempotent-Replayed"] = "true"
+    with suppress(MeteringError):  # the answer is good without them
+        standing = metering.standing(replay.customer, terms.wanted)
+        _with_headers(metering, response, standing.meters, standing.period)
     return response
 
 
 def _with_headers(metering: Metering, response: Response, standings: Iterable[MeterStanding], period: Span) -> Response:
-    meters = metering.runtime.catalog.meters
-    response.headers.update(limit_headers(meters, list(standings), period, metering.runtime.clock()))
+    response.headers.update(limit_headers(metering.catalog.meters, list(standings), period, metering.clock()))
     return response

@@ -72,6 +72,8 @@ def problem(error: MeteringError, clock: Clock) -> Response:
 
 def http_problem(error: HTTPException) -> Response:
     """The answer to a request that the framework refused: 404, 405, 413 and their like."""
+    if error.response is not None:  # abort(response)
+        return error.response  # type: ignore[return-value]  # a sans-io response is not what views abort with
     status = error.code or 500
     response = build(HTTPStatus(status).phrase.lower().replace(" ", "-"), status, None, error.description or "", {})
     allowed = getattr(error, "valid_methods", None)

@@ -20,6 +20,8 @@ from metering.accounts.customers import find_customer
 from metering.billing.estimate import Estimate, estimate
 from metering.billing.periods import current_period, ensure_periods
 from metering.calls.call import Calls
+from metering.calls.rehearsal import running as rehearsing
+from metering.catalog import Catalog, load_catalog
 from metering.clock import Clock, to_micros, utc_now
 from metering.errors import IntakeUnavailable as Unavailable
 from metering.errors import InvalidUsage
@@ -108,6 +110,14 @@ class Metering:
         """Connected at the first use, so that a process that forks its workers shares no connection with them."""
         return self._runtime or build_runtime(self.settings, clock=self._clock)
 
+    @property
+    def clock(self) -> Clock:
+        return self._runtime.clock if self._runtime else self._clock
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return self._runtime.catalog if self._runtime else load_catalog(self.settings.catalog)
+
     @cached_property
     def calls(self) -> Calls:
         runtime = self.runtime
@@ -142,11 +152,12 @@ class Metering:
             LimitExceeded: with `enforce`.
             IntakeUnavailable: Redis is away, and METERING_ON_OUTAGE is deny (or PostgreSQL is away as well).
         """
-        if not self.enabled:
+        rehearsal = rehearsing()
+        if not (self.enabled or rehearsal):
             return False
-        now = self.runtime.clock()
+        now = self.clock()
         event = make_event(
-            self.runtime.catalog.meter(meter),
+            self.catalog.meter(meter),
             customer=customer,
             quantity=quantity,
             source=source,
@@ -156,6 +167,9 @@ class Metering:
             outright=outright,
             properties=properties,
         )
+        if rehearsal:
+            rehearsal.count(event, self.catalog, properties or {})
+            return True
         try:
             return self._send(event, now, enforce) == 1
         except Unavailable:
@@ -182,18 +196,18 @@ class Metering:
 
     def summary(self, customer: str) -> Summary:
         """The live usage of all meters. Raises UnknownCustomer, IntakeUnavailable."""
-        catalog = self.runtime.catalog
+        catalog = self.catalog
         standing = self.standing(customer, catalog.meters)
         meters = tuple(self._usage(standing, one) for one in standing.meters)
         return Summary(customer, standing.plan, standing.period, meters)
 
     def check_limit(self, customer: str, meter: str, quantity: object = 1) -> Check:
         """Would `quantity` more be let in? Raises UnknownMeter, BadQuantity, UnknownCustomer, IntakeUnavailable."""
-        units = self.runtime.catalog.meter(meter).to_units(quantity)
+        units = self.catalog.meter(meter).to_units(quantity)
         standing = self.standing(customer, [meter])
         one = standing.meters[0]
-        allowed = one.mode != "hard" or one.remaining is None or units <= one.remaining
-        return Check(allowed, self._usage(standing, one))
+        fits = one.mode != "hard" or one.remaining is None or units <= one.remaining
+        return Check(fits and standing.status == "active", self._usage(standing, one))
 
     def current_period(self, customer: str) -> Span:
         """Raises UnknownCustomer, IntakeUnavailable."""
@@ -204,7 +218,7 @@ class Metering:
         now = self.runtime.clock()
         with self.runtime.transaction() as session:
             found = find_customer(session, customer)
-            return estimate(session, self.runtime.catalog, found, current_period(session, found.id, now), now=now)
+            return estimate(session, self.catalog, found, current_period(session, found.id, now), now=now)
 
     def standing(self, customer: str, meters: Any) -> Standing:
         """Where a customer stands in the intake. Raises UnknownCustomer, UnknownMeter, IntakeUnavailable."""
@@ -262,8 +276,8 @@ class Metering:
         return to_micros(time)
 
     def _usage(self, standing: Standing, one: MeterStanding) -> MeterUsage:
-        meter = self.runtime.catalog.meter(one.meter)
-        price = self.runtime.catalog.price(standing.plan, meter.key)
+        meter = self.catalog.meter(one.meter)
+        price = self.catalog.price(standing.plan, meter.key)
         limit = None if one.limit is None else meter.to_quantity(one.limit)
         return MeterUsage(
             meter=meter.key,

@@ -14,7 +14,7 @@ from typing import Any
 from metering.catalog import Catalog
 from metering.catalog.quantities import exact
 from metering.clock import Clock
-from metering.errors import IntakeUnavailable, UndeclaredMeter
+from metering.errors import IntakeUnavailable, InvalidUsage, UndeclaredMeter, UnknownCustomer
 from metering.failpoints import visit
 from metering.intake.admission import Intake
 from metering.intake.event import UsageEvent, make_event
@@ -31,7 +31,8 @@ Fallback = Callable[[list[UsageEvent]], None]
 class Call:
     """A running call. `used` holds what was reported so far, by meter, in the meter's unit.
 
-    `offline`: it was let in without Redis (METERING_ON_OUTAGE=allow), so its usage goes to the inbox.
+    `offline`: it was let in without Redis (METERING_ON_OUTAGE=allow), so its usage goes to the inbox. `fingerprint` is
+    then that of its idempotent request: repeated, the view runs again and takes another time, but it is the same usage.
     """
 
     admission: Admission
@@ -40,6 +41,7 @@ class Call:
     used: dict[str, Decimal] = field(default_factory=dict)
     outright: set[str] = field(default_factory=set)
     offline: bool = False
+    fingerprint: str = ""
     finished: bool = False
 
     @property
@@ -89,6 +91,7 @@ class Call:
                 outright=meter.key in self.outright,
                 properties=properties,
                 key_id=self.admission.key_id,
+                payload=self.fingerprint,
             )
             found.append(event)
         return found
@@ -104,12 +107,10 @@ class Calls:
         self._fallback = fallback
         self._renewer = Renewer(intake, clock)
 
-    def started(self, admission: Admission, main_meter: str, quantity: Decimal, *, offline: bool = False) -> Call:
+    def started(self, admission: Admission, main_meter: str, quantity: Decimal) -> Call:
         """Take an admitted call under renewal. `quantity` of the main meter stands unless the call says otherwise."""
-        call = Call(admission, main_meter, self._catalog, used={main_meter: quantity}, offline=offline)
-        if not offline:
-            self._renewer.watch(admission)
-        return call
+        self._renewer.watch(admission)
+        return Call(admission, main_meter, self._catalog, used={main_meter: quantity})
 
     def settle(self, call: Call, properties: Mapping[str, Any], *, answer: bytes = b"") -> Settlement:
         """Record what the call used; the second time does nothing.
@@ -120,10 +121,13 @@ class Calls:
         """
         if call.finished:
             return Settlement(duplicate=True, meters=call.admission.meters)
-        events = call.events(properties)
-        visit("call.before_settle")
         try:
+            events = call.events(properties)
+            visit("call.before_settle")
             settlement = self._settle(call, events, answer)
+        except InvalidUsage:
+            self.release(call)
+            raise
         finally:
             self._finish(call)
         visit("call.settled")
@@ -145,6 +149,8 @@ class Calls:
         for attempt in range(0 if call.offline else SETTLE_TRIES):
             try:
                 return self._intake.settle(call.admission, events, now=self._clock(), answer=answer)
+            except UnknownCustomer:
+                break  # gone from Redis meanwhile: the inbox keeps the usage, or sets it aside where operators see it
             except IntakeUnavailable:
                 if attempt == SETTLE_TRIES - 1:
                     break

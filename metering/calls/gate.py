@@ -1,6 +1,7 @@
 """Letting a call in: by the intake, or, while it is away and the settings allow, on trust."""
 
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +15,8 @@ from metering.intake.refusals import StaleState
 from metering.intake.values import Admission, Ask, MeterStanding, Replay, Span
 from metering.service import Metering
 
+NO_SCOPE = "this API key does not carry the scope that is needed here"
+
 
 def ask_by_key(metering: Metering, secret: str | None, ask: Ask) -> tuple[Ask, int]:
     """`ask` for the bearer of an API key, and the partition to ask. Raises NotAuthenticated."""
@@ -21,6 +24,15 @@ def ask_by_key(metering: Metering, secret: str | None, ask: Ask) -> tuple[Ask, i
     if secret is None or partition is None or partition >= metering.settings.partitions:
         raise NotAuthenticated("send an API key: Authorization: Bearer mk_…")
     return replace(ask, key_digest=key_digest(secret)), partition
+
+
+def check_caller(metering: Metering, secret: str | None, scope: str) -> None:
+    """Raises NotAuthenticated or NotPermitted for a bearer who could not call; costs a round trip, holds nothing."""
+    ask, partition = ask_by_key(metering, secret, Ask(reserve={}))
+    runtime = metering.runtime
+    caller = runtime.intake.authenticate(ask.key_digest, partition, now=runtime.clock())
+    if scope not in caller.scopes:
+        raise NotPermitted(NO_SCOPE)
 
 
 def let_in(metering: Metering, ask: Ask, partition: int, main_meter: str, quantity: Decimal) -> Call | Replay:
@@ -36,10 +48,16 @@ def let_in(metering: Metering, ask: Ask, partition: int, main_meter: str, quanti
     except IntakeUnavailable:
         if metering.settings.on_outage == "deny":
             raise
-        return metering.calls.started(_on_trust(metering, ask), main_meter, quantity, offline=True)
+        return _on_trust(metering, ask, main_meter, quantity)
     if isinstance(admitted, Replay):
         return admitted
     return metering.calls.started(admitted, main_meter, quantity)
+
+
+def rehearsed(metering: Metering, ask: Ask, main_meter: str, quantity: Decimal) -> Call:
+    """A call that nobody checks and nothing records. Needs no server."""
+    admission = _unchecked(ask, new_id(), ask.customer, None, 0, metering.clock())
+    return Call(admission, main_meter, metering.catalog, used={main_meter: quantity}, offline=True)
 
 
 def _reserve(metering: Metering, ask: Ask, partition: int) -> Admission | Replay:
@@ -51,13 +69,21 @@ def _reserve(metering: Metering, ask: Ask, partition: int) -> Admission | Replay
         return intake.reserve(ask, rid=rid, partition=partition, now=clock())
 
 
-def _on_trust(metering: Metering, ask: Ask) -> Admission:
-    """An admission that nobody checked. With an Idempotency-Key its identity is the key's: repeated, it counts once."""
-    now = metering.runtime.clock()
+def _on_trust(metering: Metering, ask: Ask, main_meter: str, quantity: Decimal) -> Call:
+    """A call without Redis. With an Idempotency-Key its identity is the key's: repeated meanwhile, it counts once."""
+    runtime, idem = metering.runtime, ask.idempotency
     customer, key_id = _bearer(metering, ask) if ask.key_digest else (ask.customer, None)
+    rid = idem.digest if idem else new_id()
+    admission = _unchecked(ask, rid, customer, key_id, runtime.intake.partition(customer), runtime.clock())
+    fingerprint = idem.fingerprint if idem else ""
+    used = {main_meter: quantity}
+    return Call(admission, main_meter, metering.catalog, used=used, offline=True, fingerprint=fingerprint)
+
+
+def _unchecked(ask: Ask, rid: str, customer: str, key_id: int | None, partition: int, now: datetime) -> Admission:
     return Admission(
-        rid=ask.idempotency.digest if ask.idempotency else new_id(),
-        partition=metering.runtime.intake.partition(customer),
+        rid=rid,
+        partition=partition,
         customer=customer,
         key_id=key_id,
         period=Span(0, now, now),
@@ -77,5 +103,5 @@ def _bearer(metering: Metering, ask: Ask) -> tuple[str, int]:
     if found is None or not found.customer:
         raise NotAuthenticated("this API key is unknown or was revoked")
     if ask.scope not in found.scopes:
-        raise NotPermitted("this API key does not carry the scope that is needed here")
+        raise NotPermitted(NO_SCOPE)
     return found.customer, found.key_id

@@ -37,13 +37,16 @@ def idempotency_key(
 
 
 def pack_answer(status: int, headers: Iterable[tuple[str, str]], body: bytes | None) -> bytes:
-    """An answer as it is stored: one line of JSON, then the body. Without a body (too large) it is only remembered."""
+    """An answer as it is stored: one line of JSON, then the body.
+
+    Without a body (too large, or broken off) it is only remembered that there was one.
+    """
     kept = [(name, value) for name, value in headers if name.lower() not in NOT_STORED]
     return orjson.dumps([status, kept, body is not None]) + b"\n" + (body or b"")
 
 
 def unpack_answer(stored: bytes) -> tuple[int, list[tuple[str, str]], bytes | None]:
-    """Status, headers and body of a stored answer; the body is None when it was too large to keep."""
+    """Status, headers and body of a stored answer; the body is None when it was not kept."""
     head, _, body = stored.partition(b"\n")
     status, headers, has_body = orjson.loads(head)
     return status, [(name, value) for name, value in headers], body if has_body else None

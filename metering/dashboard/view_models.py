@@ -201,6 +201,14 @@ class EstimateView(Fragment):
 
 
 @dataclass(frozen=True, slots=True)
+class EstimateOutage(Fragment):
+    """In the place of an estimate that can't be worked out now; polled like it, so that it comes back by itself."""
+
+    customer_key: str
+    outage_text: str
+
+
+@dataclass(frozen=True, slots=True)
 class OverviewView:
     """The overview page."""
 
@@ -212,7 +220,7 @@ class OverviewView:
     period_text: str
     usage: UsageView
     alerts: AlertsView
-    estimate: EstimateView | None = None
+    estimate: EstimateView | EstimateOutage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class Intake:
         if code not in ("ok", "duplicate"):
             raise refusal(code, reply[1:])
         names = [event.meter for event in events]
-        return Settlement(duplicate=code == "duplicate", meters=tuple(_standings(names, reply[4:], width=5)))
+        return Settlement(duplicate=code == "duplicate", meters=tuple(_standings(names, reply[1:], width=5)))
 
     def release(self, admission: Admission) -> None:
         """Give the reservation back: the call failed, so it consumes nothing."""
@@ -109,7 +109,16 @@ class Intake:
         idem = admission.idempotency.digest if admission.idempotency else ""
         expiry = to_micros(now) + self.lease_micros
         return bool(
-            scripts.run(self.redis, "renew", admission.partition, expiry, admission.rid, admission.customer, idem)
+            scripts.run(
+                self.redis,
+                "renew",
+                admission.partition,
+                expiry,
+                self.lease_micros,
+                admission.rid,
+                admission.customer,
+                idem,
+            )
         )
 
     # -- events --------------------------------------------------------------------------------------------------

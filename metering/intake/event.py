@@ -112,8 +112,11 @@ def make_event(
     outright: bool = False,
     properties: Mapping[str, Any] | None = None,
     key_id: int | None = None,
+    payload: str = "",
 ) -> UsageEvent:
     """A checked event. `time` is left out for usage that happens now.
+
+    `payload` (32 hex digits) stands for what the event says where a repetition of it may say it a little differently.
 
     Raises:
         BadQuantity: see `Meter.to_units`.
@@ -137,7 +140,7 @@ def make_event(
         key_id=key_id,
         grp=group_of(meter, properties or {}),
         properties=_properties_text(properties or {}),
-        payload=payload_digest(stated),
+        payload=payload or payload_digest(stated),
     )
 
 

@@ -168,9 +168,9 @@ class TestOwing:
     def test_levels_owe_what_was_accrued_in_as_many_parts_as_their_digits_need(self, books: Books) -> None:
         customer = books.customer()
         units = Decimal(2 * 10**15 + 7)
+        books.use(10**6, meter="storage_bytes")  # a rollup of a level: not what is owed
         accrue(books, customer, "storage_bytes", units)
         accrue(books, customer, "seats", Decimal(3))
-        books.use(10**6, meter="storage_bytes")  # a rollup of a level: not what is owed
 
         books.report_hours()
 

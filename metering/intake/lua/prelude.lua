@@ -104,7 +104,7 @@ end
 
 -- Quota whose process died comes free here, at the next call: no job is needed.
 local function expire_holds(customer, now)
-  local due = call('ZRANGEBYSCORE', P .. 'z:' .. customer, '-inf', now, 'LIMIT', 0, 200)
+  local due = call('ZRANGEBYSCORE', P .. 'z:' .. customer, '-inf', now, 'LIMIT', 0, 1000)
   for _, rid in ipairs(due) do drop_hold(customer, rid) end
 end
 
@@ -131,6 +131,9 @@ local function count(customer, op, kind, period_id, meter, effect, time)
     if time > num(call('HGET', level, mark)) then call('HSET', level, mark, int(time)) end
   end
 end
+
+-- How long a running call's Idempotency-Key stays, in ms: a little longer than its lease, which is what counts.
+local function remembered(lease) return int(math.ceil(lease / 1000) + 1000) end
 
 -- Append one entry to the stream. `fields` alternate decision and message.
 local function append(fields)

@@ -11,7 +11,14 @@ if call('XLEN', P .. 'stream') >= backlog then return { 'backlog' } end
 local states, pending, claimed, fresh, conflicts = {}, {}, {}, {}, {}
 
 local function state_of(customer)
-  if states[customer] == nil then states[customer] = customer_state(customer) or false end
+  if states[customer] == nil then
+    states[customer] = customer_state(customer) or false
+    if enforce then
+      volatile()
+      expire_holds(customer, now)
+      durable()
+    end
+  end
   return states[customer]
 end
 
@@ -41,7 +48,7 @@ for i = FIRST, #ARGV, WIDTH do
       local mode, limit = 'none', ''
       if current then mode, limit = limit_of(state, which, meter) end
       local held = current and held_of(customer, held_field(kind, counted.id, meter)) or 0
-      if mode == 'hard' and counted.id == current.id and after + held > tonumber(limit) then
+      if mode == 'hard' and (kind == 'l' or counted.id == current.id) and after + held > tonumber(limit) then
         return { 'limit', item, mode, limit, int(before), int(held), int(current.starts), int(current.ends) }
       end
     end

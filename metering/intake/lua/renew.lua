@@ -1,6 +1,6 @@
--- Keep a running call's reservation. ARGV: new expiry, rid, customer, idempotency digest. Answers 1, or 0 when it
--- has expired already: its quota may be somebody else's by now.
-local expiry, rid, customer, idem = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- Keep a running call's reservation. ARGV: new expiry, lease, rid, customer, idempotency digest. Answers 1, or 0 when
+-- it has expired already: its quota may be somebody else's by now.
+local expiry, lease, rid, customer, idem = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 volatile()
 if call('HEXISTS', P .. 'r:' .. customer, rid) == 0 then return 0 end
 call('ZADD', P .. 'z:' .. customer, expiry, rid)
@@ -8,7 +8,7 @@ if idem ~= '' then
   local idem_key = P .. 'i:' .. customer .. ':' .. idem
   if call('HGET', idem_key, 'r') == rid then
     call('HSET', idem_key, 'x', expiry)
-    call('PERSIST', idem_key)
+    call('PEXPIRE', idem_key, remembered(lease))
   end
 end
 return 1

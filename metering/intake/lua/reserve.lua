@@ -15,7 +15,7 @@ if key_digest ~= '' then
   local key = call('HMGET', P .. 'k:' .. key_digest, 'c', 'i', 's', 'x')
   if not key[2] or key[4] == '1' then return { 'unknown_key' } end
   customer, key_id = key[1], key[2]
-  if not string.find(' ' .. key[3] .. ' ', ' ' .. scope .. ' ', 1, true) then return { 'scope', customer } end
+  if customer == '' or not string.find(' ' .. key[3] .. ' ', ' ' .. scope .. ' ', 1, true) then return { 'scope', customer } end
   volatile()
   call('HSET', P .. 'seen', key_id, ARGV[1])
 end
@@ -67,7 +67,7 @@ if refused == 0 then
   if idem ~= '' then
     call('DEL', idem_key)
     call('HSET', idem_key, 'f', fingerprint, 'r', rid, 'x', int(now + lease))
-    call('PEXPIRE', idem_key, int(math.ceil(lease / 1000) + 1000))
+    call('PEXPIRE', idem_key, remembered(lease))
   end
 end
 

@@ -1,7 +1,7 @@
 -- Record what a call really used, in full, and give back its reservation. Safe to repeat: an identity counts once.
 -- ARGV: now, rid, customer, time of admission, identity ttl (ms), idempotency digest, fingerprint, idempotency ttl (ms),
 --       stored answer, then for each event: meter, kind, op, units, digest, payload digest, message.
--- Answers {"ok"|"duplicate", period id, start, end, then for each event: mode, limit, used, held, overshoot 0|1}.
+-- Answers {"ok"|"duplicate", then for each event: mode, limit, used, held, overshoot 0|1}.
 
 local now, rid, customer, admitted = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local identity_ttl, idem, fingerprint, idem_ttl, answer = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
@@ -30,8 +30,7 @@ volatile()
 local reservation = drop_hold(customer, rid)
 local counted = reservation and { id = reservation.period } or counted_in(state, admitted, now)
 if not counted then return { 'stale', customer } end
-local shown_period, which = state.now, '0:'
-if state.coming and counted.id == state.coming.id then shown_period, which = state.coming, '1:' end
+local which = state.coming and counted.id == state.coming.id and '1:' or '0:'
 
 durable()
 local fields, shown = {}, {}
@@ -65,4 +64,4 @@ if idem ~= '' and not duplicate then
   call('PEXPIRE', idem_key, idem_ttl)
 end
 
-return { duplicate and 'duplicate' or 'ok', counted.id, int(shown_period.starts), int(shown_period.ends), unpack(shown) }
+return { duplicate and 'duplicate' or 'ok', unpack(shown) }

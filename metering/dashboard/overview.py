@@ -1,0 +1,124 @@
+"""The overview of a customer, and its parts for those who keep the page open."""
+
+from typing import TypeVar
+
+from flask import Blueprint, Response, make_response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy import select
+
+from metering.accounts.users import customers_of
+from metering.billing.estimate import Estimate
+from metering.dashboard import notices, presenters, static_files
+from metering.dashboard.access import Access, current_metering, customer_page, customer_ref, logged_in_user
+from metering.dashboard.figures import Figures, from_database, read_estimate, read_figures, read_first_steps
+from metering.dashboard.remembered import Remembered
+from metering.dashboard.view_models import AlertsView, CustomerRef, Fragment, UsageView
+from metering.extensions import db, login
+from metering.limits.alerts import current_alerts
+from metering.models import Customer, User
+
+blueprint = Blueprint("dashboard", __name__)
+
+MOST_LISTED = 100
+
+F = TypeVar("F", bound=Fragment)
+
+
+@blueprint.record_once
+def _prepare(state: "object") -> None:
+    app = state.app  # type: ignore[attr-defined]
+    app.extensions["metering_dashboard_memory"] = Remembered()
+    static_files.version(app)
+
+
+@blueprint.get("/", endpoint="overview", defaults={"customer_key": None})
+@blueprint.get("/c/<customer_key>/", endpoint="overview")
+def overview(customer_key: str | None) -> ResponseReturnValue:
+    return home() if customer_key is None else customer_overview(customer_key=customer_key)
+
+
+def home() -> ResponseReturnValue:
+    """The customer that a user belongs to longest; a page that helps where there is none."""
+    user = logged_in_user()
+    if user is None:
+        answer: ResponseReturnValue = login.unauthorized()
+        return answer
+    memberships = customers_of(db.session(), user)
+    if memberships:
+        return redirect(url_for("dashboard.overview", customer_key=memberships[0].customer.key))
+    return render_template("dashboard/no_customer.html", user=user, customers=_all_customers(user))
+
+
+def _all_customers(user: User) -> list[CustomerRef]:
+    """What operators may open: the first by name."""
+    if not user.operator:
+        return []
+    catalog = current_metering().runtime.catalog
+    rows = db.session.scalars(select(Customer).order_by(Customer.name, Customer.id).limit(MOST_LISTED))
+    return [customer_ref(catalog, row) for row in rows]
+
+
+@customer_page
+def customer_overview(access: Access) -> ResponseReturnValue:
+    figures, bill = read_figures(access), read_estimate(access)
+    view = presenters.overview(
+        access,
+        current_metering().runtime.catalog,
+        figures,
+        usage=_usage(access, figures, bill),
+        alerts=_alerts(access, figures),
+        estimate=presenters.estimate_view(access, bill),
+    )
+    return render_template("dashboard/overview.html", view=view, shell=presenters.shell(access))
+
+
+@blueprint.get("/c/<customer_key>/usage")
+@customer_page
+def usage_cards(access: Access) -> ResponseReturnValue:
+    view = _usage(access, read_figures(access), read_estimate(access))
+    return _fragment(view) or make_response(render_template("dashboard/partials/usage_cards.html", usage=view))
+
+
+@blueprint.get("/c/<customer_key>/alerts")
+@customer_page
+def alerts(access: Access) -> ResponseReturnValue:
+    view = _alerts(access, read_figures(access))
+    return _fragment(view) or make_response(render_template("dashboard/partials/alerts.html", alerts=view))
+
+
+@blueprint.get("/c/<customer_key>/estimate")
+@customer_page
+def estimate(access: Access) -> ResponseReturnValue:
+    view = presenters.estimate_view(access, read_estimate(access))
+    return _fragment(view) or make_response(render_template("dashboard/partials/estimate.html", estimate=view))
+
+
+def _fragment(view: Fragment) -> Response | None:
+    """204 for who has this very content already."""
+    return Response(status=204) if request.args.get("fingerprint") == view.fingerprint else None
+
+
+def _usage(access: Access, figures: Figures, bill: Estimate | None) -> UsageView:
+    metering = current_metering()
+    return presenters.usage_view(
+        access,
+        metering.runtime.catalog,
+        figures,
+        bill,
+        None if figures.used_anything else read_first_steps(access),
+        address=metering.settings.public_url or request.url_root,
+        now=metering.runtime.clock(),
+    )
+
+
+def _alerts(access: Access, figures: Figures) -> AlertsView:
+    metering = current_metering()
+    now = metering.runtime.clock()
+    return notices.alerts_view(
+        access,
+        metering.runtime.catalog,
+        figures,
+        from_database(lambda session: current_alerts(session, access.customer_id, now=now)),
+        on_outage=metering.settings.on_outage,
+        now=now,
+    )

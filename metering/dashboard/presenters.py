@@ -1,0 +1,216 @@
+"""From what services answer to what the pages show: usage cards, the bill so far, keys, the frame. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+from decimal import Decimal
+
+from metering.billing.estimate import Estimate
+from metering.billing.estimate import EstimateLine as BillLine
+from metering.billing.periods import zone
+from metering.billing.pricing import PricedLine
+from metering.catalog import Catalog
+from metering.dashboard import humanize, quantities
+from metering.dashboard.access import Access
+from metering.dashboard.figures import Figures, FirstSteps
+from metering.dashboard.view_models import (
+    AlertsView,
+    EstimateLine,
+    EstimateOutage,
+    EstimateView,
+    KeyView,
+    OverviewView,
+    ShellView,
+    UsageCard,
+    UsageView,
+    bar_for,
+    icon_for,
+    percent_of,
+    state_for,
+)
+from metering.models import ApiKey
+from metering.service import MeterUsage
+
+SAMPLE_PATH = "/api/v1/sample/ping"
+
+
+def shell(access: Access) -> ShellView:
+    return ShellView(user=access.user, customer=access.customer, customers=access.customers)
+
+
+def overview(
+    access: Access,
+    catalog: Catalog,
+    figures: Figures,
+    *,
+    usage: UsageView,
+    alerts: AlertsView,
+    estimate: EstimateView | EstimateOutage,
+) -> OverviewView:
+    span = figures.summary.period
+    return OverviewView(
+        customer_key=access.customer_key,
+        customer_name=access.customer_name,
+        plan_name=plan_name(catalog, figures.summary.plan),
+        period_start=span.starts_at,
+        period_end=span.ends_at,
+        period_text=humanize.period(span.starts_at, span.ends_at, zone(access.timezone)),
+        usage=usage,
+        alerts=alerts,
+        estimate=estimate,
+    )
+
+
+def plan_name(catalog: Catalog, key: str) -> str:
+    plan = catalog.plans.get(key)
+    return plan.name if plan else key
+
+
+# -- usage -------------------------------------------------------------------------------------------------------------
+
+
+def usage_view(
+    access: Access,
+    catalog: Catalog,
+    figures: Figures,
+    bill: Estimate | None,
+    first_steps: FirstSteps | None,
+    *,
+    address: str,
+    now: datetime,
+) -> UsageView:
+    """The cards. `first_steps` is None for a customer that uses something; `bill` while PostgreSQL is away."""
+    costs = overage_costs(bill)
+    started = first_steps is None or first_steps.used_before
+    return UsageView(
+        customer_key=access.customer_key,
+        cards=tuple(
+            usage_card(catalog, figures.summary.plan, one, costs.get(one.meter), now)
+            for one in figures.summary.meters
+            if catalog.meters[one.meter].counts_live
+        ),
+        has_usage=started,
+        stale_text=None if figures.live else stale_text(figures.as_of, zone(access.timezone)),
+        sample_command=None if started else sample_command(address, first_steps.key_prefix if first_steps else None),
+    )
+
+
+def usage_card(catalog: Catalog, plan: str, usage: MeterUsage, cost: str | None, now: datetime) -> UsageCard:
+    meter, price = catalog.meters[usage.meter], catalog.price(plan, usage.meter)
+    percent = percent_of(usage.used, usage.limit)
+
+    def texts(quantity: Decimal | None) -> tuple[str | None, str | None]:
+        if quantity is None:
+            return None, None
+        return quantities.short(meter, quantity), quantities.exact(meter, quantity)
+
+    limit, limit_exact = texts(usage.limit)
+    remaining, remaining_exact = texts(usage.remaining)
+    held, held_exact = texts(usage.held or None)
+    return UsageCard(
+        meter=meter.key,
+        name=meter.name,
+        unit=quantities.unit_beside(meter, usage.used if usage.limit is None else usage.limit),
+        used=quantities.short(meter, usage.used),
+        used_exact=quantities.exact(meter, usage.used),
+        bar=bar_for(
+            usage.used,
+            limit=usage.limit,
+            included=quantities.included_quantity(meter, price),
+            held=usage.held,
+        ),
+        state=state_for(percent),
+        kind="level" if meter.is_level else "resets",
+        limit_kind=usage.limit_mode,
+        limit=limit,
+        limit_exact=limit_exact,
+        included=quantities.included_text(meter, price),
+        included_exact=quantities.included_exact(meter, price),
+        remaining=remaining,
+        remaining_exact=remaining_exact,
+        held=held,
+        held_exact=held_exact,
+        percent=percent,
+        percent_text=None if percent is None else humanize.percent(percent),
+        resets_at=usage.resets_at,
+        resets_text=None if usage.resets_at is None else f"Resets {humanize.relative(usage.resets_at, now)}",
+        overage_cost=cost,
+        overshoot=usage.limit is not None and usage.used > usage.limit,
+        icon=icon_for(meter.key),
+    )
+
+
+def overage_costs(bill: Estimate | None) -> dict[str, str]:
+    """What each meter costs so far beyond what is included, by its key."""
+    if bill is None:
+        return {}
+    return {line.meter: humanize.money(line.amount, bill.currency) for line in bill.lines if line.meter is not None}
+
+
+def stale_text(as_of: datetime | None, where: tzinfo) -> str:
+    return "Last known figures" + ("" if as_of is None else f", of {humanize.moment(as_of, where)}")
+
+
+def sample_command(address: str, key_prefix: str | None) -> str:
+    """A first call to copy. Of a key nothing but its prefix is known, so the rest is left to fill in."""
+    secret = f"{key_prefix}…" if key_prefix else "YOUR_API_KEY"
+    return f'curl -H "Authorization: Bearer {secret}" {address.rstrip("/")}{SAMPLE_PATH}'
+
+
+# -- the bill so far ---------------------------------------------------------------------------------------------------
+
+
+def estimate_view(access: Access, bill: Estimate | None) -> EstimateView | EstimateOutage:
+    if bill is None:
+        return EstimateOutage(access.customer_key, "The bill so far can’t be read right now. It comes back by itself.")
+    where = zone(access.timezone)
+    fee = next(line for line in bill.lines if line.usage is None)
+    return EstimateView(
+        customer_key=access.customer_key,
+        period_text=humanize.period(bill.starts_at, bill.ends_at, where),
+        lines=tuple(_bill_line(line, line.usage) for line in bill.lines if line.usage is not None),
+        base_fee_label=fee.name,
+        base_fee=humanize.money(fee.amount, bill.currency),
+        total=humanize.money(bill.total, bill.currency),
+        currency=bill.currency,
+        as_of_text=humanize.moment(bill.as_of, where),
+    )
+
+
+def _bill_line(line: BillLine, priced: PricedLine) -> EstimateLine:
+    return EstimateLine(
+        label=line.name,
+        quantity=quantities.charged(priced.quantity),
+        included=quantities.charged(priced.included),
+        billable=quantities.charged(priced.billable),
+        unit_price=_unit_price(priced),
+        amount=humanize.money(line.amount, priced.currency),
+        meter=line.meter,
+    )
+
+
+def _unit_price(priced: PricedLine) -> str:
+    if priced.unit_price is None:
+        return "In tiers"
+    return f"{humanize.unit_price(priced.unit_price, priced.currency)} per {priced.unit}"
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def key_views(keys: Sequence[ApiKey], now: datetime) -> tuple[KeyView, ...]:
+    """Keys that work first, then those that were revoked."""
+    return tuple(key_view(key, now) for key in sorted(keys, key=lambda key: key.revoked_at is not None))
+
+
+def key_view(key: ApiKey, now: datetime) -> KeyView:
+    return KeyView(
+        id=str(key.id),
+        name=key.name,
+        prefix=key.prefix,
+        scopes=tuple(key.scopes),
+        created_at=key.created_at,
+        created_text=humanize.relative(key.created_at, now).capitalize(),
+        last_used_at=key.last_used_at,
+        last_used_text="Never" if key.last_used_at is None else humanize.relative(key.last_used_at, now).capitalize(),
+        revoked=key.revoked_at is not None,
+    )

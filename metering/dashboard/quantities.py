@@ -1,0 +1,65 @@
+"""Quantities of a meter as people read them. Pure.
+
+Short ("12.4K", "3.2 GB", "2 h") for cards, exact with the unit ("12,431 API calls") for those who point at them.
+"""
+
+from decimal import Decimal
+
+from metering.catalog import Meter, Price
+from metering.dashboard import humanize
+
+SHOWN_DIGITS = 4
+
+
+def short(meter: Meter, quantity: Decimal) -> str:
+    """Bytes and seconds carry their unit themselves; others stand beside `unit_beside`."""
+    if meter.display == "bytes":
+        return humanize.size(quantity)
+    return humanize.duration(quantity) if meter.display == "seconds" else humanize.count(quantity)
+
+
+def unit_beside(meter: Meter, quantity: Decimal) -> str:
+    """The unit that a short figure needs beside it; empty where it carries its own."""
+    return "" if meter.display != "number" else unit_word(meter.unit, quantity)
+
+
+def in_words(meter: Meter, quantity: Decimal) -> str:
+    """For sentences: "1,000 API calls", "100 MB"."""
+    return exact(meter, quantity) if meter.display == "number" else short(meter, quantity)
+
+
+def exact(meter: Meter, quantity: Decimal) -> str:
+    return f"{humanize.exact(quantity)} {unit_word(meter.unit, quantity)}"
+
+
+def unit_word(unit: str, quantity: Decimal) -> str:
+    """ "API call", 2 → "API calls". Units that are signs ("GB", "%") have no plural."""
+    takes_plural = unit[-1].islower() and not unit.endswith("s")
+    return f"{unit}s" if takes_plural and quantity != 1 else unit
+
+
+def charged(quantity: Decimal) -> str:
+    """A figure of a bill: whole numbers in full, others to four decimals, and never 0 for what is something."""
+    rounded = round(quantity, SHOWN_DIGITS)
+    if quantity and not rounded:
+        return f"<{humanize.exact(Decimal(1).scaleb(-SHOWN_DIGITS))}"
+    return humanize.exact(rounded)
+
+
+def included_quantity(meter: Meter, price: Price | None) -> Decimal | None:
+    """What costs nothing, in the meter's own unit; None where it is no such quantity (GB-months of a level)."""
+    if price is None or meter.bills_as == "time_weighted":
+        return None
+    return price.included * price.size
+
+
+def included_text(meter: Meter, price: Price | None) -> str | None:
+    quantity = included_quantity(meter, price)
+    if quantity is not None:
+        return short(meter, quantity)
+    return None if price is None else f"{humanize.count(price.included)} {unit_word(price.unit, price.included)}"
+
+
+def included_exact(meter: Meter, price: Price | None) -> str | None:
+    quantity = included_quantity(meter, price)
+    return included_text(meter, price) if quantity is None else exact(meter, quantity)

@@ -1,0 +1,357 @@
+"""Whatever fails on the way to Stripe, each row is counted once there, and what can't be sent is seen."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import stripe
+from sqlalchemy import Engine
+
+from metering.errors import ConfigurationError, Conflict
+from metering.stripe_sync.gateway import Fate, StripeFailed, connect, outcome_of
+from metering.stripe_sync.ledger import retry
+from metering.stripe_sync.sender import MAX_DELAY_SECONDS, TOO_OLD, UNKNOWN_TOO_LONG, delay_seconds
+from tests.factories.ledger import METER_EVENTS, Books
+from tests.factories.standin import KEY, StandinProcess
+from tests.factories.world import START, World
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> Iterator[StandinProcess]:
+    process = StandinProcess(tmp_path / "standin")
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def books(world: World, standin: StandinProcess, engine: Engine) -> Books:
+    return Books(world, standin, engine).open()
+
+
+def owed_rows(books: Books, customers: int = 1, hours: int = 1) -> None:
+    """A row of 8 for each customer and hour, not sent yet."""
+    names = [f"c{number}" for number in range(customers)]
+    for name in names:
+        books.customer(name)
+    for _ in range(hours):
+        for name in names:
+            books.use(8, name)
+        books.advance(hours=1)
+    books.advance(minutes=5)
+    assert books.owe() == customers * hours
+
+
+def arm(books: Books, kind: str, **more: object) -> None:
+    books.standin.set("faults", kind=kind, path=METER_EVENTS, method="POST", **more)
+
+
+class TestFaults:
+    def test_a_dropped_answer_is_resent_under_the_same_identifier_and_counted_once(self, books: Books) -> None:
+        owed_rows(books)
+        arm(books, "drop_answer")
+
+        first = books.send()
+        (row,) = books.rows("pending")
+        assert (first.accepted, first.postponed, row.attempts, row.first_sent_at) == (0, 1, 1, books.world.now)
+        assert books.send().accepted == 0  # not due yet
+        books.advance(minutes=1)
+
+        assert books.send().accepted == 1
+        assert len(books.standin.inspect("events")["events"]) == 1
+        assert books.counted() == books.used()
+
+    def test_the_client_itself_tries_again_what_the_network_lost(self, books: Books) -> None:
+        owed_rows(books)
+        arm(books, "reset", times=2)
+
+        assert books.send(books.gateway(retries=2)).accepted == 1
+        assert books.counted() == books.used()
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            {"kind": "rate_limit"},
+            {"kind": "error_500"},
+            {"kind": "error_500", "when": "after"},
+            {"kind": "reset"},
+            {"kind": "drop_answer"},
+            {"kind": "outage"},
+        ],
+        ids=lambda fault: "-".join(fault.values()),
+    )
+    def test_rows_wait_in_order_and_arrive_afterwards(self, books: Books, fault: dict[str, str]) -> None:
+        owed_rows(books, customers=2, hours=3)
+        books.standin.set("faults", path=METER_EVENTS, times=None, **fault)
+
+        report = books.send()
+        assert (report.accepted, report.postponed) == (0, 2)
+        assert [row.attempts for row in books.rows("pending")] == [1, 1, 0, 0, 0, 0]  # only the heads were tried
+        assert all(row.fault for row in books.rows() if row.attempts)
+        books.standin.lift_faults()
+        books.advance(minutes=1)
+
+        assert books.send().accepted == 6
+        assert books.counted() == books.used()
+        received = books.standin.inspect("events")["events"]
+        for name in {event["customer"] for event in received}:
+            times = [event["timestamp"] for event in received if event["customer"] == name]
+            assert times == sorted(times)
+        assert len(received) == 6
+
+    def test_an_outage_ends_the_run_and_leaves_the_others_untried(self, books: Books) -> None:
+        owed_rows(books, customers=5)
+        arm(books, "outage")
+
+        report = books.send()
+
+        assert (report.postponed, report.needs_operator) == (3, False)
+        assert "unavailable" in (report.stopped or "")
+        assert sorted(row.attempts for row in books.rows("pending")) == [0, 0, 1, 1, 1]
+
+    def test_a_stand_in_that_is_down_altogether_loses_nothing(self, books: Books) -> None:
+        owed_rows(books)
+        books.standin.kill()
+        assert books.send().postponed == 1
+        books.standin.start()
+        books.tell_time()
+        books.advance(minutes=1)
+
+        assert books.send().accepted == 1
+        assert books.counted() == books.used()
+
+    def test_a_refusal_parks_one_row_and_the_others_go_on(self, books: Books) -> None:
+        owed_rows(books, customers=3, hours=2)
+        link = next(
+            meter for meter in books.gateway()._client.v1.billing.meters.list().data if meter.event_name == "api_call"
+        )
+        bad = books.rows()[0]
+        books.standin.set("faults", kind="rate_limit", params={"identifier": "none"})  # a fault for nobody
+        with books.engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE stripe_reports SET event_name = 'nothing' WHERE id = {bad.id}")
+
+        report = books.send()
+
+        assert (report.accepted, report.parked, report.stopped) == (5, 1, None)
+        (parked,) = books.rows("parked")
+        assert (parked.id, parked.first_sent_at) == (bad.id, None)
+        assert "No active meter found" in (parked.fault or "")
+        assert link.id
+        assert books.status().parked == 1
+        books.check()
+
+    def test_a_key_that_is_refused_stops_everything_and_keeps_the_rows(self, books: Books) -> None:
+        owed_rows(books, customers=3)
+        wrong = connect("sk_wrong_key_123456", standin=True, api_base=books.standin.url, network_retries=0)
+
+        report = books.send(wrong)
+
+        assert report.needs_operator
+        assert "Invalid API Key" in (report.stopped or "")
+        assert "sk_wrong_key_123456" not in (report.stopped or "")
+        assert len(books.rows("pending")) == 3
+        assert [row.first_sent_at for row in books.rows()] == [None] * 3
+        books.advance(hours=30)  # a weekend with a wrong key leaves nothing in doubt
+        assert books.send().accepted == 3
+        assert books.counted() == books.used()
+
+
+class TestAtOnce:
+    def test_eight_senders_at_once_count_each_row_once(self, books: Books) -> None:
+        owed_rows(books, customers=6, hours=3)
+        together = threading.Barrier(8)
+
+        def run(_: int) -> int:
+            together.wait(30)
+            return books.send().accepted
+
+        with ThreadPoolExecutor(8) as pool:
+            accepted = sum(pool.map(run, range(8)))
+        accepted += books.send().accepted
+
+        assert accepted == 18
+        assert {row.attempts for row in books.rows()} == {1}
+        assert books.counted() == books.used()
+
+    def test_a_row_that_is_being_sent_is_nobody_elses_and_holds_its_queue(self, books: Books) -> None:
+        owed_rows(books, customers=1, hours=2)
+        arm(books, "slow", seconds=1.0)
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(books.send, limit=1)
+            books.standin.wait_for_faults_to_strike()
+            assert books.send().accepted == 0
+            assert slow.result(30).accepted == 1
+
+        assert books.send().accepted == 1
+        assert books.counted() == books.used()
+
+
+class TestKills:
+    @pytest.mark.parametrize(("place", "arrived"), [("stripe.accepted", 1), ("stripe.before_send", 0)])
+    def test_a_sender_killed_around_the_call_leaves_each_row_counted_once(
+        self, books: Books, place: str, arrived: int
+    ) -> None:
+        owed_rows(books, customers=2)
+
+        assert books.sender_process(f"{place}:2") == -signal.SIGKILL
+        assert len(books.standin.inspect("events")["events"]) == 1 + arrived
+        assert len(books.rows("accepted")) == 1
+
+        assert books.sender_process() == 0  # the claim is leased: nothing is due yet
+        assert len(books.rows("accepted")) == 1
+        books.advance(minutes=3)
+        assert books.sender_process() == 0
+        assert len(books.rows("accepted")) == 2
+        assert len(books.standin.inspect("events")["events"]) == 2
+        assert books.counted() == books.used()
+
+
+class TestDeadlines:
+    def test_what_may_have_been_counted_is_parked_once_stripe_may_have_forgotten(self, books: Books) -> None:
+        owed_rows(books, hours=2)
+        arm(books, "drop_answer")
+        books.send()
+        books.advance(hours=23)
+
+        report = books.send()
+
+        assert (report.parked, report.accepted) == (1, 1)  # the next of its queue goes on
+        (row,) = books.rows("parked")
+        assert row.fault == UNKNOWN_TOO_LONG
+        assert len(books.standin.inspect("events")["events"]) == 2
+        with pytest.raises(Conflict, match="count twice"):
+            retry(books.world.session, row.id, now=books.world.now, actor="op")
+
+    def test_just_before_that_it_is_sent_again(self, books: Books) -> None:
+        owed_rows(books)
+        arm(books, "drop_answer")
+        books.send()
+        books.advance(hours=22, minutes=59)
+
+        assert books.send().accepted == 1
+        assert books.counted() == books.used()
+
+    def test_a_row_never_tried_is_sent_for_35_days_and_parked_afterwards(self, books: Books) -> None:
+        owed_rows(books, hours=2)
+        books.advance(seconds=(START + timedelta(days=35) - books.world.now).total_seconds() + 60)
+
+        report = books.send()
+
+        assert (report.accepted, report.parked) == (1, 1)
+        (row,) = books.rows("parked")
+        assert (row.timestamp, row.fault) == (START, TOO_OLD)
+
+    def test_delays_double_with_jitter_up_to_a_bound(self) -> None:
+        assert [delay_seconds(attempt, lambda: 1.0) for attempt in (1, 2, 3)] == [5, 10, 20]
+        assert delay_seconds(1, lambda: 0.0) == 2.5
+        assert delay_seconds(10_000, lambda: 1.0) == MAX_DELAY_SECONDS
+
+
+class TestGateway:
+    """What each exception of the library means, beyond those that the stand-in makes."""
+
+    def test_a_duplicate_of_another_identifier_is_a_refusal(self) -> None:
+        error = stripe.InvalidRequestError("An event already exists with identifier a.", None)
+        assert outcome_of(error, "a").fate is Fate.ACCEPTED
+        assert outcome_of(error, "b").fate is Fate.REFUSED
+        assert outcome_of(error).fate is Fate.REFUSED
+
+    @pytest.mark.parametrize(
+        ("error", "fate"),
+        [
+            (stripe.APIConnectionError("away"), Fate.UNKNOWN),
+            (stripe.APIError("409", http_status=409), Fate.UNKNOWN),
+            (stripe.RateLimitError("slow down"), Fate.RATE_LIMITED),
+            (stripe.IdempotencyError("key"), Fate.REFUSED),
+            (stripe.PermissionError("no"), Fate.STOP),
+            (stripe.StripeError("new kind"), Fate.UNKNOWN),
+        ],
+    )
+    def test_the_table(self, error: stripe.StripeError, fate: Fate) -> None:
+        assert outcome_of(error).fate is fate
+
+    def test_a_rate_limit_says_which(self, books: Books) -> None:
+        owed_rows(books)
+        arm(books, "rate_limit", reason="endpoint-rate")
+        books.send()
+
+        assert books.rows()[0].fault == "rate limited (endpoint-rate)"
+
+    def test_a_summary_is_what_was_counted(self, books: Books) -> None:
+        owed_rows(books, hours=2)
+        books.send()
+        (meter,) = [m for m in books.rows() if m.part == 0][:1]
+        at = books.gateway().find_or_create_meter("api_call", "ignored: it is there")
+
+        day = (START, START + timedelta(days=1))
+        assert books.gateway().summary(at.id, meter.stripe_customer_id, *day) == Decimal(16)
+        with pytest.raises(StripeFailed):
+            books.gateway().summary("mtr_none", meter.stripe_customer_id, *day)
+
+    def test_a_customer_is_made_once(self, books: Books) -> None:
+        gateway = books.gateway()
+
+        assert (
+            gateway.ensure_customer("a", "A") == gateway.ensure_customer("a", "A") != gateway.ensure_customer("b", "B")
+        )
+
+    def test_a_live_key_never_reaches_a_stand_in(self) -> None:
+        with pytest.raises(ConfigurationError):
+            connect("sk_live_1", standin=True, api_base="http://127.0.0.1:1")
+        with pytest.raises(ConfigurationError):
+            connect(KEY, standin=True)
+
+    def test_the_account_is_stripes_own_id_and_mode_whatever_the_key(self) -> None:
+        with account_server() as url:
+            names = {
+                key: connect(key, standin=False, api_base=url).account
+                for key in ("sk_test_1", "sk_live_2", "sk_test_3")
+            }
+            assert names == {"sk_test_1": "test:acct_9", "sk_live_2": "live:acct_9", "sk_test_3": "test:acct_9"}
+            with pytest.raises(ConfigurationError, match="STRIPE_ACCOUNT_ID"):
+                connect("rk_test_restricted", standin=False, api_base=url)
+            assert (
+                connect("rk_test_restricted", standin=False, api_base=url, account_id="acct_9").account == "test:acct_9"
+            )
+
+
+class account_server:  # noqa: N801 - reads as a function
+    """Answers `/v1/account`, which the stand-in does not have, as Stripe does."""
+
+    def __enter__(self) -> str:
+        self._server = HTTPServer(("127.0.0.1", 0), _Account)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Account(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        allowed = "restricted" not in self.headers["Authorization"]
+        refusal = {
+            "error": {
+                "message": "The provided key does not have the required permissions",
+                "type": "invalid_request_error",
+            }
+        }
+        body = json.dumps({"id": "acct_9", "object": "account"} if allowed else refusal).encode()
+        self.send_response(200 if allowed else 403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing to say."""
