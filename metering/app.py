@@ -20,7 +20,7 @@ from metering.health import blueprint as health
 from metering.logs import configure_logs
 from metering.pages import error_page
 from metering.problems import http_problem, problem
-from metering.runtime import Runtime, build_runtime, find_addresses
+from metering.runtime import ENGINE_OPTIONS, Runtime, build_runtime
 from metering.service import Metering
 from metering.settings import Settings, load_settings, require_own_secret
 
@@ -44,7 +44,6 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 MAX_REQUEST_ID = 64
 REMEMBERED = timedelta(days=30)
-DATABASE_WAIT_SECONDS = 3
 
 log = structlog.get_logger("metering.app")
 
@@ -59,9 +58,9 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     require_own_secret(settings)
     configure_logs(settings)
     app = Flask("metering", template_folder=str(ASSETS / "templates"), static_folder=str(ASSETS / "static"))
-    _configure(app, settings)
-    _bind_extensions(app)
     runtime = build_runtime(settings, clock=clock)
+    _configure(app, settings, runtime)
+    _bind_extensions(app)
     _refuse_demo_in_production(runtime)
     metering = Metering(app, settings=settings, clock=clock, runtime=runtime)
     for blueprint in (*api.BLUEPRINTS, *dashboard.BLUEPRINTS, health):
@@ -88,7 +87,7 @@ def _configure(app: Flask, settings: Settings, runtime: Runtime) -> None:
         SECRET_KEY=settings.flask_secret,
         SQLALCHEMY_DATABASE_URI=runtime.addresses.database_url,
         # A connection that died with the server is replaced unnoticed: pages come back by themselves.
-        SQLALCHEMY_ENGINE_OPTIONS={"pool_pre_ping": True, "connect_args": {"connect_timeout": DATABASE_WAIT_SECONDS}},
+        SQLALCHEMY_ENGINE_OPTIONS=ENGINE_OPTIONS,
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_HTTPONLY=True,

@@ -36,6 +36,7 @@ STATUSES = {
 TITLES = {
     "not-authenticated": "No valid API key",
     "not-permitted": "Not permitted",
+    "invalid-request": "The request is not as it should be",
     "limit-exceeded": "Limit exceeded",
     "intake-unavailable": "Metering is unavailable for the moment",
     "usage-conflict": "This event exists with another payload",

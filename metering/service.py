@@ -171,7 +171,7 @@ class Metering:
             rehearsal.count(event, self.catalog, properties or {})
             return True
         try:
-            return self._send(event, now, enforce) == 1
+            return self.send(event, now, enforce=enforce) == 1
         except Unavailable:
             if self.settings.on_outage == "deny":
                 raise
@@ -190,7 +190,7 @@ class Metering:
         """Take back one event that was recorded. Raises UnknownCustomer, NotFound, Conflict."""
         with self.runtime.transaction() as session:
             found = find_customer(session, customer)
-            return void(session, found, source, id, reason=reason, actor=actor, now=self.runtime.clock())
+            return void(session, found, source, id, reason=reason, actor=actor, now=self.clock())
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class Metering:
 
     def estimate(self, customer: str) -> Estimate:
         """What the current period costs so far, line by line. Raises UnknownCustomer."""
-        now = self.runtime.clock()
+        now = self.clock()
         with self.runtime.transaction() as session:
             found = find_customer(session, customer)
             return estimate(session, self.catalog, found, current_period(session, found.id, now), now=now)
@@ -224,10 +224,10 @@ class Metering:
         """Where a customer stands in the intake. Raises UnknownCustomer, UnknownMeter, IntakeUnavailable."""
         intake, names = self.runtime.intake, list(meters)
         try:
-            return intake.standing(customer, names, now=self.runtime.clock())
+            return intake.standing(customer, names, now=self.clock())
         except StaleState:
             self.refresh(customer)
-            return intake.standing(customer, names, now=self.runtime.clock())
+        return intake.standing(customer, names, now=self.clock())
 
     def refresh(self, customer: str) -> None:
         """Send a customer's state anew, its next period made if need be. Raises UnknownCustomer."""
@@ -243,7 +243,8 @@ class Metering:
         except SQLAlchemyError as error:
             raise Unavailable("the customer's billing period is not known, and PostgreSQL is away") from error
 
-    def _send(self, event: UsageEvent, now: datetime, enforce: bool) -> int:
+    def send(self, event: UsageEvent, now: datetime, *, enforce: bool = False) -> int:
+        """Record a checked event; 1 if it was new. Raises as `record` does, IntakeUnavailable whatever the settings."""
         intake, settings = self.runtime.intake, self.settings
 
         def send() -> int:
@@ -260,7 +261,7 @@ class Metering:
             return send()
         except StaleState:
             self.refresh(event.customer)
-            return send()
+        return send()
 
     def _checked_time(self, time: datetime, now: datetime) -> int:
         """Raises InvalidUsage for a time that is too late to be counted, or yet to come."""

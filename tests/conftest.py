@@ -1,18 +1,27 @@
 """Real servers for all tests: one embedded PostgreSQL and Redis a test process, emptied before each test."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from flask import Flask
+from flask.testing import FlaskClient
 from redis import Redis
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
+from metering import create_app
 from metering.catalog import Catalog, load_catalog
 from metering.embedded import Addresses, Embedded
+from metering.extensions import db
+from metering.service import Metering
+from metering.settings import load_settings
 from metering.store import schema
-from tests.factories.world import START, World
+from tests.browser.gate import pytest_runtest_setup, pytest_terminal_summary  # noqa: F401 - pytest finds them here
+from tests.factories.world import PARTITIONS, START, World
 
 # Deleting a handful of rows is far cheaper than truncating some forty tables; foreign keys are not looked at meanwhile.
 EMPTY = """
@@ -82,6 +91,35 @@ def world(session: Session, redis: Redis, catalog: Catalog) -> World:
     world = World(session=session, redis=redis, catalog=catalog)
     world.initialise()
     return world
+
+
+@pytest.fixture
+def app(world: World, servers: Addresses, tmp_path: Path) -> Iterator[Flask]:
+    """The product as a web application over the test's world, with its clock."""
+    with running_app(world, tmp_path, database_url=servers.database_url, redis_url=servers.redis_url) as app:
+        yield app
+
+
+@contextmanager
+def running_app(world: World, home: Path, **settings: Any) -> Iterator[Flask]:
+    """An application with settings of its own; its connections are closed at the end."""
+    settings = {"env": "development", "home": home, "partitions": PARTITIONS} | settings
+    app = create_app(load_settings(**settings), clock=lambda: world.now)
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+    app.extensions["metering"].runtime.close()
+
+
+@pytest.fixture
+def metering(app: Flask) -> Metering:
+    service: Metering = app.extensions["metering"]
+    return service
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class Usage:
     def customer(self) -> str | None:
         """The key of the customer that is billed for this call."""
         call = _current.get()
-        return call.customer if call else None
+        return (call.customer or None) if call else None
 
     def set(self, meter: str, quantity: Any) -> None:
         """The real figure of a declared meter, in its unit. Raises UndeclaredMeter, BadQuantity."""

@@ -12,7 +12,7 @@ from typing import Any
 from metering.calls.call import Call
 from metering.catalog import Catalog
 from metering.intake.event import UsageEvent
-from metering.intake.values import Admission, Settlement
+from metering.intake.values import Settlement
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ from sqlalchemy.orm import Session
 from metering.accounts.customers import find_customer
 from metering.accounts.users import customers_of
 from metering.catalog import Catalog
+from metering.dashboard.faults import DATABASE_AWAY
 from metering.dashboard.remembered import Remembered
 from metering.dashboard.view_models import CustomerRef, UserRef
 from metering.errors import NotFound, NotPermitted
 from metering.extensions import db, login
 from metering.models import Customer, User
 from metering.service import Metering
-from metering.dashboard.faults import DATABASE_AWAY
 
 KEY_MANAGERS = ("owner", "admin")
 

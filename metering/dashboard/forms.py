@@ -30,7 +30,7 @@ class KeyForm(FlaskForm):  # type: ignore[misc]  # the library has no types
         validators=[DataRequired("Say what the key is for."), Length(max=80, message="At most 80 characters.")],
     )
     scopes = SelectMultipleField(
-        choices=[(choice.value, choice.label) for choice in SCOPES],
+        choices=[choice.value for choice in SCOPES],
         default=list(CUSTOMER_SCOPES),
         validators=[DataRequired("Choose at least one.")],
         validate_choice=True,

@@ -24,6 +24,8 @@ from metering.extensions import db
 from metering.models import Customer
 from metering.store.state import send_unsent
 
+__all__ = ["blueprint"]
+
 log = structlog.get_logger("metering.dashboard")
 
 

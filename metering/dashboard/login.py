@@ -59,10 +59,16 @@ def _open_session(user: User, *, remember: bool) -> ResponseReturnValue:
 
 
 def where_to() -> str:
-    return safe_next(request.values.get("next")) or url_for("dashboard.overview")
+    return asked_for() or url_for("dashboard.overview")
+
+
+def asked_for() -> str | None:
+    """The page somebody wanted before they had to log in. Control characters are refused: Werkzeug and browsers leave
+    them out, and "/<tab>/host" would become "//host".
+    """
+    target = safe_next(request.values.get("next"))
+    return target if target is not None and target.isprintable() else None
 
 
 def _page(form: LoginForm, error: str | None = None) -> str:
-    return render_template(
-        "accounts/login.html", form=form, error=error, next_url=safe_next(request.values.get("next"))
-    )
+    return render_template("accounts/login.html", form=form, error=error, next_url=asked_for())

@@ -48,8 +48,11 @@ def alerts_view(
 
 
 def reached(catalog: Catalog, usage: MeterUsage) -> int | None:
-    """The highest threshold that usage is at or beyond. A limit of nothing is no limit to run into."""
-    if not usage.limit or not catalog.meters[usage.meter].counts_live:
+    """The highest threshold that usage is at or beyond. A limit of nothing is no limit to run into, and the only seat
+    of a plan being taken is how it is meant: neither is worth an alert that would stand there for ever.
+    """
+    meter = catalog.meters[usage.meter]
+    if not usage.limit or not meter.counts_live or (meter.is_level and usage.limit == 1):
         return None
     limit, used = usage.limit, usage.used
     return max((percent for percent in catalog.alert_percents if used * 100 >= limit * percent), default=None)

@@ -1,8 +1,9 @@
 """The overview of a customer, and its parts for those who keep the page open."""
 
-from typing import TypeVar
+from typing import cast
 
-from flask import Blueprint, Response, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Flask, Response, make_response, redirect, render_template, request, url_for
+from flask.sansio.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
@@ -21,14 +22,12 @@ blueprint = Blueprint("dashboard", __name__)
 
 MOST_LISTED = 100
 
-F = TypeVar("F", bound=Fragment)
-
 
 @blueprint.record_once
-def _prepare(state: "object") -> None:
-    app = state.app  # type: ignore[attr-defined]
-    app.extensions["metering_dashboard_memory"] = Remembered()
-    static_files.version(app)
+def _prepare(state: BlueprintSetupState) -> None:
+    """What belongs to one app, not to this module."""
+    state.app.extensions["metering_dashboard_memory"] = Remembered()
+    static_files.version(cast(Flask, state.app))
 
 
 @blueprint.get("/", endpoint="overview", defaults={"customer_key": None})

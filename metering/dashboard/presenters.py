@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from decimal import Decimal
+from typing import cast
 
 from metering.billing.estimate import Estimate
 from metering.billing.estimate import EstimateLine as BillLine
@@ -18,6 +19,7 @@ from metering.dashboard.view_models import (
     EstimateOutage,
     EstimateView,
     KeyView,
+    LimitKind,
     OverviewView,
     ShellView,
     UsageCard,
@@ -120,7 +122,7 @@ def usage_card(catalog: Catalog, plan: str, usage: MeterUsage, cost: str | None,
         ),
         state=state_for(percent),
         kind="level" if meter.is_level else "resets",
-        limit_kind=usage.limit_mode,
+        limit_kind=cast(LimitKind, usage.limit_mode),
         limit=limit,
         limit_exact=limit_exact,
         included=quantities.included_text(meter, price),

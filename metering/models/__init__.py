@@ -9,6 +9,7 @@ from metering.models.level import Accrual, Level
 from metering.models.meter import MeterRow
 from metering.models.period import Period
 from metering.models.rollup import PeriodTotal, Rollup
+from metering.models.sample import SampleFile, SampleMessage
 from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport
 from metering.models.user import ROLES, Membership, User
 
@@ -31,6 +32,8 @@ __all__ = [
     "Period",
     "PeriodTotal",
     "Rollup",
+    "SampleFile",
+    "SampleMessage",
     "SetAside",
     "StripeMeter",
     "StripeReport",

@@ -21,6 +21,7 @@ ARRAY_COLUMNS = (
     *("partition", "position", "item", "digest", "payload", "customer", "meter", "op", "units", "time", "admitted"),
     *("source", "event_id", "key_id", "grp", "properties", "period", "effect", "overshoot"),
 )
+TEXT_COLUMNS = frozenset({"customer", "meter", "source", "event_id", "grp", "properties"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def set_aside(session: Session, faults: Iterable[Fault]) -> None:
 
 
 def _store(session: Session, rows: Sequence[Row], correct: bool) -> Stored:
-    answer = session.execute(statement("store_batch"), {**_arrays(rows), "correct": correct}).one()
+    answer = session.execute(statement("store_batch"), {**row_arrays(rows), "correct": correct}).one()
     stored = Stored(fresh=answer.fresh, corrections=answer.corrections)
     stored.totals = [TouchedTotal(*total) for total in answer.totals]
     if answer.problems:
@@ -167,15 +168,14 @@ def _fault(row: Row, reason: str, detail: str) -> Fault:
     return Fault(row.partition, row.position, row.item, row.decision, row.message, reason, detail, row.customer)
 
 
-def _arrays(rows: Sequence[Row]) -> dict[str, Any]:
-    """The columns of the rows. Whole numbers travel as one array literal: cheaper than adapting each by itself."""
+def row_arrays(rows: Sequence[Row]) -> dict[str, str]:
+    """The columns of the rows as array literals: many times cheaper than having each element adapted by itself."""
     columns = {name: [getattr(row, name) for row in rows] for name in ARRAY_COLUMNS}
-    return {name: values if _is_text(name) else _literal(values) for name, values in columns.items()}
+    return {name: _literal(values, quoted=name in TEXT_COLUMNS) for name, values in columns.items()}
 
 
-def _is_text(name: str) -> bool:
-    return name in ("customer", "meter", "source", "event_id", "grp", "properties")
-
-
-def _literal(values: Sequence[Any]) -> str:
+def _literal(values: Sequence[Any], *, quoted: bool) -> str:
+    """A PostgreSQL array literal. Source: the manual's "Array Input and Output Syntax"."""
+    if quoted:
+        return "{" + ",".join(['"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in values]) + "}"
     return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"

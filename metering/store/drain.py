@@ -8,7 +8,7 @@ committed is read again. The stream is trimmed up to the committed offset, never
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -26,7 +26,9 @@ RawEntries = list[tuple[bytes, dict[bytes, bytes]]]
 """What Redis answers to XRANGE."""
 
 MAX_ROWS = 10_000
-MAX_ENTRIES = 4_096
+ENTRIES_AT_ONCE = 256
+"""Of one partition in one pass: an entry holds up to fifty events."""
+
 MAX_CORRECTIONS = 500
 
 
@@ -67,14 +69,16 @@ def drain(session: Session, redis: Redis, *, now: datetime, most: int = MAX_ROWS
     drained.stored = store_rows(session, rows)
     set_aside(session, [*faults, *drained.stored.faults])
     _move_offsets(session, offsets, now)
-    drained.busy = bool(offsets) and (len(rows) >= most or len(offsets) == len(waiting))
+    drained.busy = bool(offsets)
     visit("drain.before_commit")
     return drained
 
 
 def lock_partitions(session: Session, *, wait: bool = False) -> list[_Partition]:
     """Take the partitions that nobody else holds (or all, if one may `wait`), until the transaction ends."""
-    query = select(PartitionRow).order_by(PartitionRow.partition).with_for_update(skip_locked=not wait)
+    # Who was drained longest ago comes first, so that a busy partition starves none.
+    order = (PartitionRow.partition,) if wait else (PartitionRow.drained_at.nulls_first(), PartitionRow.partition)
+    query = select(PartitionRow).order_by(*order).with_for_update(skip_locked=not wait)
     return [
         _Partition(row.partition, row.generation, row.sequence)
         for row in session.scalars(query.execution_options(populate_existing=True))
@@ -121,20 +125,17 @@ def _look(redis: Redis, partitions: Sequence[_Partition], drained: Drained) -> l
 
 
 def _read(redis: Redis, waiting: Sequence[_Partition], most: int) -> tuple[list[Row], list[Fault], Mapping[int, int]]:
-    """Rows of whole entries from the waiting partitions, and how far each was read."""
-    if not waiting:
-        return [], [], {}
-    pipe = redis.pipeline(transaction=False)
-    for partition in waiting:
-        after = f"({partition.generation}-{partition.sequence}"
-        count = max(1, MAX_ENTRIES // len(waiting))
-        pipe.xrange(scripts.prefix(partition.number) + "stream", min=after, count=count)
+    """Rows of whole entries from the waiting partitions until there are `most`, and how far each was read."""
     rows: list[Row] = []
     faults: list[Fault] = []
     offsets: dict[int, int] = {}
-    for partition, answer in zip(waiting, pipe.execute(), strict=True):
+    for partition in waiting:
         if len(rows) >= most:
             break
+        after = f"({partition.generation}-{partition.sequence}"
+        answer = cast(
+            RawEntries, redis.xrange(scripts.prefix(partition.number) + "stream", min=after, count=ENTRIES_AT_ONCE)
+        )
         found = read_entries(partition.number, partition.generation, as_entries(answer), most=most - len(rows))
         rows += found[0]
         faults += found[1]

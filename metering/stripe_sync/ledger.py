@@ -54,7 +54,9 @@ def owe(session: Session, account: str, *, now: datetime, settle_seconds: float,
     made, full = 0, True
     while full and not made:
         hours = _take_changes(session, account, newest, limit)
-        made, full = _write_reports(session, account, hours, now), len(hours) == limit
+        full = len(hours) == limit
+        if hours:
+            made = write_reports(session, lock_hours(session, account, hours), now)
     return made
 
 
@@ -129,9 +131,11 @@ def _take_changes(session: Session, account: str, newest: datetime, limit: int) 
     return session.execute(statement("take_changes"), {"account": account, "newest": newest, "limit": limit}).all()
 
 
-def _write_reports(session: Session, account: str, hours: Sequence[Any], now: datetime) -> int:
-    if not hours:
-        return 0
+def lock_hours(session: Session, account: str, hours: Sequence[Any]) -> dict[str, Any]:
+    """Hold the ledger rows of these hours, made where missing, until the transaction ends; the keys to write with.
+
+    An hour is anything with `customer_id`, `meter_id`, `period_id` and `hour`.
+    """
     keys = {
         "account": account,
         "customer_ids": [hour.customer_id for hour in hours],
@@ -141,6 +145,13 @@ def _write_reports(session: Session, account: str, hours: Sequence[Any], now: da
     }
     session.execute(statement("open_ledger"), keys)
     session.execute(statement("lock_ledger"), keys)
+    return keys
+
+
+def write_reports(session: Session, keys: dict[str, Any], now: datetime) -> int:
+    """What the locked hours owe beyond what was reported, as rows; how many. A statement of its own, after the lock:
+    whoever held these hours before has committed, and is seen.
+    """
     made = session.execute(statement("write_reports"), {**keys, "most": MAX_VALUE, "now": now})
     return len(made.all())
 

@@ -15,6 +15,9 @@
     }
   });
 
+  // What a form's answer shows once: a reload is to ask for the page, not to send the form again.
+  if (document.querySelector("[data-once]")) history.replaceState(null, "", location.href);
+
   // Buttons that copy are hidden until it is known that this browser can: it can't on plain http.
   const copies = Boolean(navigator.clipboard && window.isSecureContext);
   const reveal = (root) => {

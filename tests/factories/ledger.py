@@ -141,6 +141,23 @@ class Books:
         return subprocess.run(command, env=env, cwd=ROOT, timeout=60, check=False).returncode
 
 
+def owed_rows(books: Books, customers: int = 1, hours: int = 1) -> None:
+    """A row of 8 for each customer and hour, not sent yet."""
+    names = [f"c{number}" for number in range(customers)]
+    for name in names:
+        books.customer(name)
+    for _ in range(hours):
+        for name in names:
+            books.use(8, name)
+        books.advance(hours=1)
+    books.advance(minutes=5)
+    assert books.owe() == customers * hours
+
+
+def arm(books: Books, kind: str, **more: object) -> None:
+    books.standin.set("faults", kind=kind, path=METER_EVENTS, method="POST", **more)
+
+
 def main(database_url: str, stripe_url: str, now: str) -> None:
     from sqlalchemy import create_engine
 

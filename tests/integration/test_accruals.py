@@ -16,7 +16,7 @@ from metering.intake.values import Span
 from metering.models import Accrual, Customer, Event, Level, Period
 from metering.store.accruals import accrued, close_hours
 from metering.store.batch import fold_levels
-from metering.store.drain import drain
+from metering.store.drain import drain, lock_partition
 from metering.store.levels import Change, HourAccrual, Opening, accrue
 from metering.store.meters import meter_ids
 from tests.factories.world import START, World
@@ -89,6 +89,20 @@ def test_a_late_event_reopens_its_hour_and_closing_again_writes_what_is_true_now
     world.close_hours()
     assert [hour.units for hour in accruals(world)] == [100 * HOUR] * 4 + [120 * HOUR] + [140 * HOUR] * 5
     assert accrued_now(world, customer) == {STORAGE: 100 * 10 * HOUR + 40 * 5 * HOUR + 40 * HOUR // 2}
+
+
+def test_changes_of_one_instant_count_in_the_order_in_which_they_came_in(world: World) -> None:
+    customer = world.customer()
+    for quantity in (50, 10, 70, 30):
+        put(world, STORAGE, quantity)
+    put(world, STORAGE, 1, outright=False)
+    world.advance(hours=1)
+    world.drain()
+
+    world.close_hours()
+
+    assert world.session.scalars(select(Level.level)).one() == 31
+    assert accrued_now(world, customer) == {STORAGE: 31 * HOUR}
 
 
 def test_a_late_event_lowers_the_peak_that_a_later_hour_had_risen_to(world: World) -> None:
@@ -326,6 +340,20 @@ def test_closing_waits_for_a_drain_whose_events_it_cannot_see_yet(world: World) 
     assert world.used(STORAGE) == 70
 
 
+def test_closing_waits_for_whoever_holds_the_partition_before_it_relies_on_anything(world: World) -> None:
+    """A drain that has stored its events but not yet looked at their levels holds no row of `levels`."""
+    customer = world.customer()
+    put(world, STORAGE, 100)
+    world.drain()
+    world.advance(hours=5)
+    lock_partition(world.session, customer.partition)
+
+    with Session(world.session.get_bind()) as other:
+        other.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        with pytest.raises(OperationalError, match="lock timeout"):
+            close_hours(other, world.catalog, now=world.now, settle_seconds=0)
+
+
 def test_a_drain_passes_by_what_is_being_closed_and_comes_back_to_it(world: World) -> None:
     customer = world.customer()
     put(world, STORAGE, 100)
@@ -335,6 +363,7 @@ def test_a_drain_passes_by_what_is_being_closed_and_comes_back_to_it(world: Worl
 
     with Session(world.session.get_bind()) as closer:
         close_hours(closer, world.catalog, now=world.now, settle_seconds=0)
+        world.session.execute(text("SET LOCAL lock_timeout = '2s'"))  # it would wait for ever
         assert drain(world.session, world.redis, now=world.now).stored.fresh == 0
         world.session.commit()
         closer.commit()

@@ -1,9 +1,6 @@
-"""A sample API."""
-from flask import Blueprint
-from metering.metered import metered
-blueprint = Blueprint("sample", __name__, url_prefix="/api/v1/sample")
+"""A sample API: small, but real work on every meter. Each call counts an `api_call`, and what it uses beside."""
 
-@blueprint.get("/ping")
-@metered("api_call")
-def ping():
-    return {"pong": True}
+from metering.api.sample import complete, compute, files, messages, ping
+from metering.api.sample.blueprint import blueprint
+
+__all__ = ["blueprint", "complete", "compute", "files", "messages", "ping"]

@@ -49,7 +49,7 @@ for i = 9, #ARGV, 3 do
   local used, held = used_of(customer, kind, current.id, meter), held_of(customer, field)
   if mode == 'hard' and used + held + units > tonumber(limit) and refused == 0 then refused = (i - 6) / 3 end
   if used + held + units > EXACT then return { 'too_large', customer, meter } end
-  hold[#hold + 1] = field .. '=' .. ARGV[i + 2]
+  if units > 0 then hold[#hold + 1] = field .. '=' .. ARGV[i + 2] end
   shown[#shown + 1] = mode
   shown[#shown + 1] = limit
   shown[#shown + 1] = int(used)
@@ -58,9 +58,11 @@ end
 
 if refused == 0 then
   for i = 9, #ARGV, 3 do
-    local field = held_field(ARGV[i + 1], current.id, ARGV[i])
-    local held = call('HINCRBY', P .. 'h:' .. customer, field, ARGV[i + 2])
-    shown[(i - 9) / 3 * 4 + 4] = int(held)
+    if tonumber(ARGV[i + 2]) > 0 then  -- nothing held is nothing to give back: "-0" is no integer to Redis
+      local field = held_field(ARGV[i + 1], current.id, ARGV[i])
+      local held = call('HINCRBY', P .. 'h:' .. customer, field, ARGV[i + 2])
+      shown[(i - 9) / 3 * 4 + 4] = int(held)
+    end
   end
   call('HSET', P .. 'r:' .. customer, rid, table.concat(hold, '|'))
   call('ZADD', P .. 'z:' .. customer, int(now + lease), rid)

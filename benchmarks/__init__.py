@@ -1,0 +1,1 @@
+"""Speed, always measured beside a peer or a limit in the same run, so that the machine cancels out: `make bench`."""

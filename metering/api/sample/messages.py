@@ -1,0 +1,50 @@
+"""`POST messages`: a text to some recipients, kept as if it were sent; a message for each recipient."""
+
+from typing import Annotated, Any
+
+from flask import Request
+from pydantic import Field, field_validator
+
+from metering.accounts.customers import find_customer
+from metering.api.auth import current_metering
+from metering.api.sample.blueprint import billed_customer, blueprint
+from metering.api.sample.bodies import Body, read
+from metering.extensions import db
+from metering.metered import metered, usage
+from metering.models import SampleMessage
+
+Recipient = Annotated[str, Field(min_length=1, max_length=254)]
+
+
+class Message(Body):
+    to: Annotated[list[Recipient], Field(min_length=1, max_length=100)]
+    text: Annotated[str, Field(min_length=1, max_length=10_000)]
+
+    @field_validator("to", mode="before")
+    @classmethod
+    def _one_or_many(cls, to: Any) -> Any:
+        return [to] if isinstance(to, str) else to
+
+    @field_validator("to", "text")
+    @classmethod
+    def _can_be_stored(cls, value: str | list[str]) -> str | list[str]:
+        if any("\x00" in part for part in ([value] if isinstance(value, str) else value)):
+            raise ValueError("must not hold a NUL character")
+        return value
+
+
+def recipients(_: Request) -> int:
+    return len(read(Message).to)
+
+
+@blueprint.post("/messages")
+@metered("api_call", reserve={"messages": recipients})
+def send() -> tuple[dict[str, Any], int]:
+    message = read(Message)
+    customer = find_customer(db.session(), billed_customer())
+    sent_at = current_metering().clock()
+    row = SampleMessage(customer_id=customer.id, recipients=message.to, body=message.text, sent_at=sent_at)
+    db.session.add(row)
+    db.session.commit()
+    usage.set("messages", len(message.to))
+    return {"id": row.id, "sent": len(message.to)}, 201

@@ -1,0 +1,93 @@
+"""A browser in front of the product, served over HTTP with a keeper at work, as in production."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from werkzeug.serving import make_server
+
+from metering.keeper import Keeper
+from metering.service import Metering
+from tests.browser.gate import browser_path
+from tests.factories.people import PASSWORD
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+# Not for the whole run: while it lives, Playwright keeps an event loop in this thread, which async views can't share.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def site(app: Flask, metering: Metering) -> Iterator[str]:
+    """The address of the running product."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    keeper = Keeper(metering.runtime)
+    threads = [threading.Thread(target=server.serve_forever), threading.Thread(target=keeper.run)]
+    for thread in threads:
+        thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    keeper.stop()
+    for thread in threads:
+        thread.join()
+    server.server_close()
+
+
+@dataclass
+class Visit:
+    """A browser of its own on the site. `faults`: what its console complained of, the content security policy too."""
+
+    browser: Browser
+    site: str
+    contexts: list[BrowserContext] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def page(self, path: str = "/login", **options: Any) -> Page:
+        context = self.browser.new_context(base_url=self.site, **options)
+        self.contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: self.faults.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.goto(path)
+        return page
+
+    def logged_in(self, email: str = "owner@acme.example", **options: Any) -> Page:
+        page = self.page(**options)
+        page.get_by_label("Email").fill(email)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url("**/c/*/")
+        return page
+
+
+@pytest.fixture
+def visit(browser: Browser, site: str) -> Iterator[Visit]:
+    visit = Visit(browser, site)
+    yield visit
+    for context in visit.contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    root = Path(__file__).resolve().parents[2]
+    return (root / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")

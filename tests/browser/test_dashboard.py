@@ -1,0 +1,166 @@
+"""The dashboard as people use it: live without reloading, without scripts, on a phone, by keyboard and screen reader."""
+
+import re
+import urllib.error
+import urllib.request
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy import update
+
+from metering.models import Customer, User
+from tests.browser.conftest import Visit
+from tests.factories.people import make_user
+from tests.factories.world import World
+
+pytestmark = pytest.mark.browser
+
+SOON_MS = 3_000
+FREE_CALLS = 1_000
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture
+def acme(world: World, app: object) -> Customer:
+    customer = world.customer("acme", "free")
+    make_user(world, "owner@acme.example", customer)
+    return customer
+
+
+def ping(site: str, secret: str) -> int:
+    request = urllib.request.Request(  # noqa: S310 - our own server
+        f"{site}/api/v1/sample/ping", headers={"Authorization": f"Bearer {secret}"}
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:  # noqa: S310 - our own server
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+
+
+def card(page: Page, name: str) -> "object":
+    return page.get_by_role("article", name=name)
+
+
+def lively(world: World) -> None:
+    world.record(
+        world.event(quantity=846),
+        world.event(meter="tokens", quantity=10_000),
+        world.event(meter="storage_bytes", quantity=61_000_000),
+        world.event(meter="messages", quantity=37),
+    )
+
+
+def test_from_the_login_to_the_limit_without_a_reload(world, acme, site, visit):
+    key = world.key(acme)
+    page = visit.logged_in()
+    expect(page.get_by_text("Nothing used yet")).to_be_visible()
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    page.evaluate("window.sameDocument = true")
+
+    assert ping(site, key.secret) == 200
+    calls = card(page, "API calls")
+    expect(calls.get_by_title("1 API call", exact=True)).to_be_visible(timeout=SOON_MS)
+    expect(page.get_by_text("Nothing used yet")).to_be_hidden()
+
+    world.record(world.event(quantity=FREE_CALLS - 2))
+    assert [ping(site, key.secret) for _ in range(2)] == [200, 429]
+    expect(page.get_by_text("API calls: limit reached", exact=True).first).to_be_visible(timeout=SOON_MS)
+    expect(calls.get_by_text("Limit reached")).to_be_visible(timeout=SOON_MS)
+    expect(page.locator("[data-announcer]")).to_have_text("API calls: limit reached")
+    assert page.evaluate("window.sameDocument") is True
+    assert visit.faults == []
+
+
+def test_what_was_used_reaches_the_bill_without_a_reload(world, acme, visit):
+    acme.plan = "pro"
+    make_user(world, "second@acme.example")
+    page = visit.logged_in()
+    bill = page.get_by_role("row", name="Messages")
+    expect(bill).to_contain_text("$0.00")
+    world.record(world.event(meter="messages", quantity=73))
+    expect(bill.get_by_role("cell").first).to_have_text("73", timeout=SOON_MS)
+    assert visit.faults == []
+
+
+def test_an_ended_session_leads_to_the_login_page(world, acme, visit):
+    page = visit.logged_in()
+    world.session.execute(update(User).values(password_hash="changed elsewhere"))
+    world.session.commit()
+    page.wait_for_url("**/login*", timeout=SOON_MS)
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+def test_everything_works_without_scripts(world, acme, site, visit):
+    lively(world)
+    page = visit.logged_in(java_script_enabled=False)
+    expect(card(page, "API calls").get_by_text("846", exact=True)).to_be_visible()
+    expect(page.get_by_text("Tokens: limit reached")).to_be_visible()
+    page.get_by_role("link", name="API keys").click()
+    page.get_by_label("Name").fill("Without scripts")
+    page.get_by_role("button", name="Create key").click()
+    secret = page.locator("#new-key").inner_text()
+    assert ping(site, secret) == 200
+    page.locator("summary", has_text="Revoke").click()
+    page.get_by_role("button", name="Revoke key").click()
+    expect(page.get_by_text("Key “Without scripts” is revoked.")).to_be_visible()
+    assert ping(site, secret) == 401
+    page.locator("summary", has_text="owner@acme.example").click()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+def test_reloading_the_page_that_shows_a_secret_makes_no_second_key(world, acme, visit):
+    page = visit.logged_in()
+    page.goto("/c/acme/keys")
+    page.get_by_label("Name").fill("Only one")
+    page.get_by_role("button", name="Create key").click()
+    secret = page.locator("#new-key").inner_text()
+    page.reload()
+    expect(page.locator("#new-key")).to_have_count(0)
+    expect(page.get_by_role("row", name=re.compile("Only one"))).to_have_count(1)
+    assert secret not in page.content()
+    assert visit.faults == []
+
+
+@pytest.mark.parametrize("path", ["/login", "/c/acme/", "/c/acme/keys", "/c/acme/nothing"])
+def test_a_phone_shows_each_page_without_scrolling_sideways(world, acme, visit, path):
+    lively(world)
+    acme.name = "The Extraordinarily Long Name of a Customer That Nobody Shortened"
+    world.session.add(acme)
+    world.session.commit()
+    world.key(acme)
+    phone = {"viewport": {"width": 360, "height": 740}}
+    page = visit.page(**phone) if path == "/login" else visit.logged_in(**phone)
+    page.goto(path)
+    width = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width[0] <= width[1]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(world, acme, visit: Visit, axe, theme):
+    lively(world)
+    world.key(acme)
+    outside = visit.page(color_scheme=theme)
+    found = serious(outside, axe)
+    page = visit.logged_in(color_scheme=theme)
+    for path in ("/c/acme/", "/c/acme/keys"):
+        page.goto(path)
+        found += serious(page, axe)
+    page.get_by_label("Name").fill("By axe")
+    page.get_by_role("button", name="Create key").click()
+    found += serious(page, axe)
+    assert found == []
+    assert visit.faults == []
+
+
+def serious(page: Page, axe: str) -> list[str]:
+    page.evaluate(axe)
+    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{page.url}: {fault['id']}: {node['target']}"
+        for fault in result["violations"]
+        for node in fault["nodes"]
+        if fault["impact"] in SERIOUS
+    ]
