@@ -9,6 +9,7 @@ from metering.catalog import Meter, Price
 from metering.dashboard import humanize
 
 SHOWN_DIGITS = 4
+NO_BREAK_HYPHEN = "\u2011"
 
 
 def short(meter: Meter, quantity: Decimal) -> str:
@@ -57,7 +58,11 @@ def included_text(meter: Meter, price: Price | None) -> str | None:
     quantity = included_quantity(meter, price)
     if quantity is not None:
         return short(meter, quantity)
-    return None if price is None else f"{humanize.count(price.included)} {unit_word(price.unit, price.included)}"
+    if price is None:
+        return None
+    # It stands in a narrow column: "GB-months" is one word there.
+    unit = unit_word(price.unit, price.included).replace("-", NO_BREAK_HYPHEN)
+    return f"{humanize.count(price.included)}{humanize.NO_BREAK}{unit}"
 
 
 def included_exact(meter: Meter, price: Price | None) -> str | None:

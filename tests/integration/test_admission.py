@@ -254,13 +254,14 @@ def test_a_call_that_outlives_its_period_counts_in_the_one_that_admitted_it(worl
     admission = world.reserve({"api_call": 3})
     world.advance(seconds=20)
 
-    world.settle(admission, api_call=3)
+    event = world.event(quantity=3, source="call", admitted=admission.admitted)
+    world.intake.settle(admission, [event], now=world.now)
 
     assert (world.used(), world.held()) == (0, 0)
     world.drain()
-    (event,) = world.events()
-    assert event.period_id == admission.period.id
-    assert event.time < world.now
+    (stored,) = world.events()
+    assert stored.period_id == admission.period.id
+    assert stored.time < world.now
 
 
 def test_the_next_periods_limits_are_those_of_its_plan(world: World) -> None:

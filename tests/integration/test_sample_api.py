@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from metering.api.sample import storage
 from metering.api.sample.compute import chain
 from metering.api.sample.markov import TOKEN, complete
-from metering.models import Customer, SampleFile, SampleMessage
+from metering.models import Customer, Level, SampleFile, SampleMessage
 from metering.service import Metering
 from tests.factories.callers import ApiConsumer, consumer, keep
 from tests.factories.world import World
@@ -231,8 +231,9 @@ def test_a_process_that_dies_after_its_commit_leaves_file_and_level_in_agreement
     consumer(app, world)
     monkeypatch.setattr(storage, "visit", die)
 
+    customer = world.session.scalars(select(Customer)).one()
+
     with app.app_context(), pytest.raises(Died):
-        customer = world.session.scalars(select(Customer)).one()
         storage.write(metering, world.session, customer, "notes", b"x" * 100)
 
     assert (world.used("storage_bytes"), world.held("storage_bytes")) == (0, 100)
@@ -248,8 +249,6 @@ def test_a_name_that_is_none_is_refused(acme: ApiConsumer, name: str) -> None:
 
 
 def stored_level(world: World) -> int:
-    from metering.models import Level
-
     world.session.commit()
     return world.session.scalars(select(Level.level)).one()
 
