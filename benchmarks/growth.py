@@ -16,9 +16,10 @@ GROUPS = 50
 REPEATS = 60
 
 EVENTS = """
-INSERT INTO events (digest, time, customer_id, meter_id, period_id, op, units, source, event_id, grp, properties,
+INSERT INTO events (digest, time, counted_at, customer_id, meter_id, period_id, op, units, source, event_id, grp, properties,
     recorded_at, position, item, late, overshoot)
 SELECT md5(n::text)::uuid, :first + (n::float8 / :events) * (CAST(:last AS timestamptz) - :first),
+    :first + (n::float8 / :events) * (CAST(:last AS timestamptz) - :first),
     :customer_id, m.ids[1 + n % array_length(m.ids, 1)], :period_id,
     CASE WHEN m.levels[1 + n % array_length(m.ids, 1)] THEN 'change' ELSE 'add' END, 1 + n % 7, 'bench', n::text,
     '{"path": "/' || n % :groups || '"}', '{}', :last, n, 0, FALSE, FALSE

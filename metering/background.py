@@ -52,7 +52,7 @@ def run_schedule(runtime: Runtime) -> None:
                 result_ttl=3600,
                 failure_ttl=7 * 24 * 3600,
             )
-        scheduler.start()
+        scheduler.start()  # type: ignore[no-untyped-call]
 
     _while_redis_comes_and_goes(once)
 

@@ -7,19 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import structlog
 from sqlalchemy import text
 
-from metering.billing.periods import customers_without_next, ensure_periods
+from metering.billing.periods import close_periods, customers_without_next, ensure_periods
 from metering.runtime import Runtime, build_runtime
 from metering.settings import load_settings
 from metering.store import accruals, schema
 from metering.store.last_used import carry_last_used
 from metering.store.state import touch
 from metering.stripe_sync import reporting
+from metering.stripe_sync.gateway import StripeFailed
 
 QUEUE = "metering"
 PERIODS_LOCK = 0x70657269
 MAX_JOB_SECONDS = 300
+
+log = structlog.get_logger("metering.jobs")
 
 
 @lru_cache(maxsize=1)
@@ -32,8 +36,13 @@ def close_hours() -> int:
     """Write the accruals of the hours that are over."""
     current = runtime()
     delay = current.settings.settle_delay_seconds
-    with current.transaction() as session:
-        return accruals.close_hours(session, current.catalog, now=current.clock(), settle_seconds=delay)
+    closed = 0
+    while True:
+        with current.transaction() as session:
+            moved = accruals.close_hours(session, current.catalog, now=current.clock(), settle_seconds=delay)
+        closed += moved
+        if not moved:
+            return closed
 
 
 def make_periods() -> int:
@@ -45,6 +54,14 @@ def make_periods() -> int:
         grown = ensure_periods(session, customers_without_next(session, now), now)
         touch(session, grown)
         return len(grown)
+
+
+def end_periods() -> int:
+    """Close billing periods that take no late events any more."""
+    current = runtime()
+    grace = current.settings.period_grace_seconds
+    with current.transaction() as session:
+        return close_periods(session, now=current.clock(), grace_seconds=grace)
 
 
 def make_event_months() -> int:
@@ -63,7 +80,11 @@ def carry_last_use() -> int:
 
 def report_to_stripe() -> int:
     """Work out what Stripe is owed and send what waits; how many rows Stripe accepted."""
-    return reporting.report(runtime())
+    try:
+        return reporting.report(runtime()).accepted
+    except StripeFailed as error:
+        log.warning("stripe_unavailable", detail=error.message)  # what is owed waits for the next round
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +98,7 @@ class Recurring:
 SCHEDULE = (
     Recurring(close_hours, 60),
     Recurring(make_periods, 60),
+    Recurring(end_periods, 60),
     Recurring(make_event_months, 3600),
     Recurring(carry_last_use, 15),
     Recurring(report_to_stripe, 30),

@@ -23,7 +23,6 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from metering.calls import current
 from metering.calls.call import Call, Calls
-from metering.calls.gate import ask_by_key, check_caller, let_in, rehearsed
 from metering.calls.headers import limit_headers
 from metering.calls.idempotency import idempotency_key, pack_answer, unpack_answer
 from metering.calls.produced import Produced
@@ -31,6 +30,7 @@ from metering.calls.rehearsal import Rehearsal
 from metering.calls.rehearsal import running as rehearsing
 from metering.catalog.quantities import exact
 from metering.errors import BadQuantity, IntakeUnavailable, LimitExceeded, MeteringError, NotAuthenticated
+from metering.gate import ask_by_key, check_caller, let_in, rehearsed
 from metering.intake.values import Ask, IdempotencyKey, MeterStanding, Replay, Span
 from metering.problems import build, problem
 from metering.service import CustomerOf, Metering

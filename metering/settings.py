@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     lateness_seconds: Seconds = 34 * 24 * 3600
     redis_timeout_seconds: Seconds = 2
     settle_delay_seconds: Seconds = 120
+    period_grace_seconds: Seconds = 3600
+    stripe_account_id: str | None = _stripe("STRIPE_ACCOUNT_ID")
     public_url: str | None = None
 
     stripe: Literal["off", "standin", "live"] = "off"

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from metering.errors import MeteringError
 from metering.models import Customer, Period
+from metering.store.drain import lock_partitions
+from metering.store.state import touch
 
 
 class UnknownTimeZone(MeteringError):
@@ -82,6 +84,27 @@ def customers_without_next(session: Session, now: datetime, limit: int = 500) ->
         .limit(limit)
     )
     return session.scalars(query).all()
+
+
+def close_periods(session: Session, *, now: datetime, grace_seconds: float) -> int:
+    """Close the periods that ended more than `grace_seconds` ago, for good; how many.
+
+    From then on late events count in the current period. Stripe takes usage of an old period until its invoice is
+    finalised, by default one hour after the end: https://docs.stripe.com/billing/subscriptions/usage-based.
+    """
+    ended = select(Period.id).where(
+        Period.closed_at.is_(None), Period.ends_at <= now - timedelta(seconds=grace_seconds)
+    )
+    if session.scalar(ended.limit(1)) is None:
+        return 0
+    # A drain decides by `closed_at` where an event counts: none may be at work on that decision.
+    lock_partitions(session, wait=True)
+    closed = session.execute(
+        update(Period).where(Period.id.in_(ended)).values(closed_at=now).returning(Period.customer_id)
+    ).scalars()
+    customers = sorted(set(closed))
+    touch(session, customers)
+    return len(customers)
 
 
 def current_period(session: Session, customer_id: int, now: datetime) -> Period:

@@ -1,1 +1,1 @@
-"""Metered calls without any web framework: admission, the running call, idempotency, the limits' headers."""
+"""Metered calls without any web framework: the running call, what it produces, idempotency, the limits' headers."""

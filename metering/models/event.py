@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, DateTime, Index, SmallInteger, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, DateTime, Index, SmallInteger, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -30,17 +30,29 @@ class Identity(Model):
 
 
 class Event(Model):
-    """One fact of usage. `op`: `add` to a total, `change` or `set` a level, `observe` a value."""
+    """One fact of usage. `op`: `add` to a total, `change` or `set` a level, `observe` a value.
+
+    `time` is when it happened, `counted_at` from when it counts: a late one, whose own period is closed, changes its
+    level from the start of the period it counts in, so that what was billed stays as it was.
+    """
 
     __tablename__ = "events"
     __table_args__ = (
         CheckConstraint("op IN ('add', 'change', 'set', 'observe')", name="op"),
         Index("ix_events_customer_id_meter_id_time", "customer_id", "meter_id", "time"),
+        Index(
+            "ix_events_levels",
+            "customer_id",
+            "meter_id",
+            "counted_at",
+            postgresql_where=text("op IN ('change', 'set')"),
+        ),
         {"postgresql_partition_by": "RANGE (time)"},
     )
 
     digest: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     time: Mapped[Instant] = mapped_column(primary_key=True)
+    counted_at: Mapped[Instant]
     customer_id: Mapped[CustomerFact]
     meter_id: Mapped[MeterFact]
     period_id: Mapped[PeriodFact]

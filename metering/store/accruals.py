@@ -143,8 +143,6 @@ def _changes(
             "meter_ids": [level.meter_id for level in levels],
             "since": since,
             "until": list(until),
-            "earliest": min(since),
-            "latest": max(until),
         },
     )
     return {

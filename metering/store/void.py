@@ -131,7 +131,7 @@ def _take_back(session: Session, customer: Customer, event: Event) -> None:
     )
     units, period_id = (-event.units, event.period_id) if event.op == "add" else (0, None)
     if event.op in ("change", "set"):
-        folded = fold_levels(session, [(event.customer_id, event.meter_id, to_micros(event.time))])
+        folded = fold_levels(session, [(event.customer_id, event.meter_id, to_micros(event.counted_at))])
         before, after = folded[event.customer_id, event.meter_id]
         units = after - before
     if units:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from metering.accounts.customers import create_customer
 from metering.accounts.keys import create_key
+from metering.billing.periods import close_periods
 from metering.catalog import Catalog
 from metering.clock import to_micros
 from metering.ids import NewKey
@@ -100,6 +101,11 @@ class World:
         more.setdefault("source", "test")
         more.setdefault("admitted", to_micros(self.now))
         return make_event(self.catalog.meters[meter], customer=customer, quantity=quantity, **more)
+
+    def close_periods(self, grace_seconds: float = 0) -> None:
+        close_periods(self.session, now=self.now, grace_seconds=grace_seconds)
+        self.session.commit()
+        self.send()
 
     def record(self, *events: UsageEvent, **more: Any) -> int:
         more = {"identity_window_seconds": 3600, "backlog_limit": 10**6} | more

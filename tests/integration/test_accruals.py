@@ -227,7 +227,25 @@ def test_time_before_the_first_period_is_not_billed(world: World) -> None:
     world.close_hours()
 
     assert accrued_now(world, customer) == expected
-    assert {hour.units for hour in accruals(world) if hour.hour < november.starts_at} == {0}
+    assert [hour for hour in accruals(world) if hour.hour < november.starts_at] == []
+
+
+def test_a_late_event_of_a_closed_period_changes_the_level_from_the_current_one_on(world: World) -> None:
+    customer = world.customer()
+    november, december = world.periods()[:2]
+    put(world, STORAGE, 100)
+    world.drain()
+    world.now = november.ends_at + timedelta(hours=3)
+    world.close_hours()
+    world.close_periods()
+    billed = accrued(world.session, customer.id, november, now=world.now)
+
+    put(world, STORAGE, 50, outright=False, at=november.ends_at - timedelta(days=2))
+    world.drain()
+    world.close_hours()
+
+    assert accrued(world.session, customer.id, november, now=world.now) == billed
+    assert accrued(world.session, customer.id, december, now=world.now) == {STORAGE: 150 * 3 * HOUR}
 
 
 def test_a_late_event_before_the_first_period_finds_the_level_of_its_time(world: World) -> None:

@@ -1,15 +1,18 @@
 """The pages of a customer, over real servers: who sees what, what is shown, and what stays when a server is away."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from flask import Flask
 from sqlalchemy import select
 
+from metering.dashboard.access import find_access, require_key_manager
 from metering.dashboard.remembered import KEPT
+from metering.errors import NotPermitted
 from metering.keeper import Keeper
-from metering.models import ApiKey, Customer, Membership
+from metering.models import ApiKey, Customer, Membership, User
 from tests.conftest import running_app
 from tests.factories.fault_proxy import FaultProxy, postgres_proxy, redis_proxy
 from tests.factories.people import Visitor, make_user
@@ -400,6 +403,14 @@ def test_without_postgresql_nothing_can_be_changed(world, without_postgres):
     assert visitor.open("/c/acme/keys").status_code == 503
     answer = visitor.client.post("/c/acme/keys", data={"csrf_token": token, "name": "x", "scopes": "meter"})
     assert answer.status_code == 503
+
+
+def test_what_is_only_remembered_is_never_enough_to_change_anything(world, acme):
+    """PostgreSQL may come back between the look at the session and the change."""
+    access = find_access(world.session, world.catalog, world.session.scalars(select(User)).one(), "acme")
+    require_key_manager(access)
+    with pytest.raises(NotPermitted):
+        require_key_manager(replace(access, remembered=True))
 
 
 def test_without_postgresql_only_those_are_served_who_were_seen_a_moment_ago(world, without_postgres):

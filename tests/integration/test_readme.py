@@ -15,7 +15,6 @@ from tests.factories.world import World
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 EXAMPLE = re.compile(r"<!-- executed by [^>]*-->\n```python\n(.*?)```", re.DOTALL)
-STRIPE_NAMES = ("STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "PORT")
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def test_the_examples_run(prepared: Runtime) -> None:
 
 def test_the_table_of_settings_is_complete() -> None:
     shown = set(re.findall(r"^\| `([A-Z_]+)` \|", README.read_text(), re.MULTILINE))
-    aliases = {name: name.upper() for name in ("stripe_api_key", "stripe_webhook_secret", "port")}
+    aliases = {name: name.upper() for name in ("stripe_api_key", "stripe_webhook_secret", "stripe_account_id", "port")}
     known = {aliases.get(name, f"METERING_{name.upper()}") for name in Settings.model_fields}
 
     assert shown == known

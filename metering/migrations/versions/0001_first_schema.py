@@ -72,6 +72,7 @@ def upgrade() -> None:
         "events",
         sa.Column("digest", sa.Uuid(), nullable=False),
         sa.Column("time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("counted_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("customer_id", sa.BigInteger(), nullable=False),
         sa.Column("meter_id", sa.BigInteger(), nullable=False),
         sa.Column("period_id", sa.BigInteger(), nullable=False),
@@ -91,6 +92,13 @@ def upgrade() -> None:
         sa.CheckConstraint("op IN ('add', 'change', 'set', 'observe')", name=op.f("ck_events_op")),
         sa.PrimaryKeyConstraint("digest", "time", name=op.f("pk_events")),
         postgresql_partition_by="RANGE (time)",
+    )
+    op.create_index(
+        "ix_events_levels",
+        "events",
+        ["customer_id", "meter_id", "counted_at"],
+        unique=False,
+        postgresql_where=sa.text("op IN ('change', 'set')"),
     )
     op.create_index("ix_events_customer_id_meter_id_time", "events", ["customer_id", "meter_id", "time"], unique=False)
     op.create_table(

@@ -9,21 +9,21 @@ FROM (
             (
                 SELECT sum(e.units)
                 FROM events e
-                WHERE e.customer_id = l.customer_id AND e.meter_id = l.meter_id AND e.time >= l.accrued_until
+                WHERE e.customer_id = l.customer_id AND e.meter_id = l.meter_id AND e.counted_at >= l.accrued_until
                     AND e.op = 'change' AND e.voided_at IS NULL
                     AND (
-                        last_set.time IS NULL
-                        OR (e.time, e.position, e.item) > (last_set.time, last_set.position, last_set.item)
+                        last_set.counted_at IS NULL
+                        OR (e.counted_at, e.position, e.item) > (last_set.counted_at, last_set.position, last_set.item)
                     )
             ), 0
         ) AS level
     FROM levels l
     LEFT JOIN LATERAL (
-        SELECT e.units, e.time, e.position, e.item
+        SELECT e.units, e.counted_at, e.position, e.item
         FROM events e
-        WHERE e.customer_id = l.customer_id AND e.meter_id = l.meter_id AND e.time >= l.accrued_until
+        WHERE e.customer_id = l.customer_id AND e.meter_id = l.meter_id AND e.counted_at >= l.accrued_until
             AND e.op = 'set' AND e.voided_at IS NULL
-        ORDER BY e.time DESC, e.position DESC, e.item DESC
+        ORDER BY e.counted_at DESC, e.position DESC, e.item DESC
         LIMIT 1
     ) last_set ON TRUE
     WHERE (l.customer_id, l.meter_id) IN (

@@ -24,7 +24,8 @@ batch AS MATERIALIZED (
     SELECT
         i.*, c.id AS customer_id, m.id AS meter_id,
         coalesce(hint.id, other.id) AS period_id,
-        hint.id IS NULL AND NOT coalesce(other.own, FALSE) AS late
+        hint.id IS NULL AND NOT coalesce(other.own, FALSE) AS late,
+        greatest(i.time, hint.starts_at, other.starts_at) AS counted_at
     FROM input i
     JOIN customers c ON c.key = i.customer
     JOIN meters m ON m.key = i.meter
@@ -32,7 +33,7 @@ batch AS MATERIALIZED (
         ON hint.id = i.period AND hint.customer_id = c.id AND hint.closed_at IS NULL
         AND i.time >= hint.starts_at AND i.time < hint.ends_at
     LEFT JOIN LATERAL (
-        SELECT p.id, p.starts_at <= i.time AND i.time < p.ends_at AS own
+        SELECT p.id, p.starts_at, p.starts_at <= i.time AND i.time < p.ends_at AS own
         FROM periods p
         WHERE hint.id IS NULL AND p.customer_id = c.id AND p.closed_at IS NULL
             AND (p.starts_at <= i.time AND i.time < p.ends_at
@@ -53,11 +54,11 @@ fresh AS MATERIALIZED (
 ),
 stored AS (
     INSERT INTO events (
-        digest, time, customer_id, meter_id, period_id, op, units, source, event_id, key_id, grp, properties,
+        digest, time, counted_at, customer_id, meter_id, period_id, op, units, source, event_id, key_id, grp, properties,
         recorded_at, position, item, late, overshoot
     )
     SELECT
-        digest, time, customer_id, meter_id, period_id, op, units, source, event_id, key_id, grp, properties::jsonb,
+        digest, time, counted_at, customer_id, meter_id, period_id, op, units, source, event_id, key_id, grp, properties::jsonb,
         admitted, position, item, late, overshoot
     FROM fresh
 ),
@@ -140,7 +141,7 @@ SELECT
         FROM (
             SELECT
                 b.partition, b.customer_id, b.meter_id, b.customer, b.meter,
-                (extract(epoch FROM min(f.time)) * 1000000)::bigint AS first_us, sum(b.effect) AS effect
+                (extract(epoch FROM min(f.counted_at)) * 1000000)::bigint AS first_us, sum(b.effect) AS effect
             FROM batch b LEFT JOIN fresh f USING (partition, position, item)
             WHERE b.op IN ('change', 'set')
             GROUP BY b.partition, b.customer_id, b.meter_id, b.customer, b.meter

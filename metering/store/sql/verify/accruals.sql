@@ -1,10 +1,10 @@
 -- What each hour of a level cost, worked out anew from its events, by other means than the job that closes hours.
 WITH ordered AS (
-    SELECT customer_id, meter_id, time, position, item, units,
+    SELECT customer_id, meter_id, counted_at AS time, position, item, units,
         count(*) FILTER (WHERE op = 'set') OVER changes AS run
     FROM events
     WHERE op IN ('change', 'set') AND voided_at IS NULL
-    WINDOW changes AS (PARTITION BY customer_id, meter_id ORDER BY time, position, item)
+    WINDOW changes AS (PARTITION BY customer_id, meter_id ORDER BY counted_at, position, item)
 ),
 running AS (
     SELECT customer_id, meter_id, time,

@@ -1,0 +1,1 @@
+"""A small product that was there before metering came to it."""

@@ -1,0 +1,88 @@
+"""`stripe`: report now, and decide on rows that Stripe refused."""
+
+from dataclasses import asdict
+
+import click
+from flask.cli import AppGroup
+from sqlalchemy import select
+
+from metering.cli.books import actor
+from metering.cli.common import current_metering, explained, json_option, print_json
+from metering.models import Customer, MeterRow, StripeReport
+from metering.stripe_sync import ledger
+from metering.stripe_sync.reporting import report
+
+
+def register(commands: AppGroup) -> None:
+    group = AppGroup("stripe", help="What Stripe is told.")
+    for command in (report_now, list_parked, retry, write_off):
+        group.add_command(command)
+    commands.add_command(group)
+
+
+@click.command("report")
+@click.option("--open-hours", is_flag=True, help="Report the hour that still runs as well; the rest of it follows.")
+@json_option
+def report_now(open_hours: bool, as_json: bool) -> None:
+    """Work out what is owed and send what waits, now."""
+    with explained():
+        sent = report(current_metering().runtime, open_hours=open_hours)
+    if as_json:
+        print_json(asdict(sent))
+        return
+    click.echo(f"{sent.accepted} accepted, {sent.postponed} postponed, {sent.parked} parked")
+    if sent.stopped:
+        raise click.ClickException(f"sending stopped: {sent.stopped}")
+
+
+@click.command("parked")
+@json_option
+def list_parked(as_json: bool) -> None:
+    """Rows that Stripe refused, with its reason."""
+    runtime = current_metering().runtime
+    query = (
+        select(StripeReport, Customer.key, MeterRow.key)
+        .join(Customer, Customer.id == StripeReport.customer_id)
+        .join(MeterRow, MeterRow.id == StripeReport.meter_id)
+        .where(StripeReport.state == "parked")
+        .order_by(StripeReport.id)
+    )
+    with explained(), runtime.transaction() as session:
+        rows = [
+            {
+                "id": row.id,
+                "customer": customer,
+                "meter": meter,
+                "hour": row.hour,
+                "value": row.value,
+                "reason": row.fault,
+            }
+            for row, customer, meter in session.execute(query)
+        ]
+    if as_json:
+        print_json(rows)
+        return
+    for one in rows:
+        click.echo(f"{one['id']:>6}  {one['customer']} {one['meter']} {one['hour']:%Y-%m-%d %H:00}  {one['value']}")
+        click.echo(f"        {one['reason']}")
+
+
+@click.command("retry")
+@click.argument("number", type=int)
+def retry(number: int) -> None:
+    """Send a parked row again, after its cause was mended."""
+    runtime = current_metering().runtime
+    with explained(), runtime.transaction() as session:
+        ledger.retry(session, number, now=runtime.clock(), actor=actor())
+    click.echo(f"row {number} waits to be sent", err=True)
+
+
+@click.command("write-off")
+@click.argument("number", type=int)
+@click.option("--note", required=True, help="Why: it stands in the audit log.")
+def write_off(number: int, note: str) -> None:
+    """Decide that Stripe will not be told of a parked row."""
+    runtime = current_metering().runtime
+    with explained(), runtime.transaction() as session:
+        ledger.write_off(session, number, note=note, now=runtime.clock(), actor=actor())
+    click.echo(f"row {number} written off", err=True)
