@@ -8,6 +8,7 @@ import structlog
 from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from metering import api, cli, dashboard
@@ -126,7 +127,8 @@ def _answer_errors(app: Flask, metering: Metering) -> None:
         return problem(error, metering.runtime.clock) if _is_api() else error_page(error)
 
     @app.errorhandler(OperationalError)
-    def _database(error: OperationalError) -> ResponseReturnValue:
+    @app.errorhandler(PoolTimeout)
+    def _database(error: SQLAlchemyError) -> ResponseReturnValue:
         log.warning("database_unavailable", detail=str(error).splitlines()[0])
         return _own(IntakeUnavailable("the database does not answer"))
 

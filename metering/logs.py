@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from flask import g, has_request_context
+from rq import get_current_job
 
 from metering.settings import Settings
 
@@ -23,7 +24,7 @@ def configure_logs(settings: Settings) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _add_request_id,
+            _add_ids,
             structlog.processors.format_exc_info,
             hide_secrets,
             renderer,
@@ -33,9 +34,12 @@ def configure_logs(settings: Settings) -> None:
     )
 
 
-def _add_request_id(_: Any, __: str, event: Event) -> Event:
+def _add_ids(_: Any, __: str, event: Event) -> Event:
     if has_request_context() and "request_id" in g:
         event["request_id"] = g.request_id
+    job = get_current_job()
+    if job is not None:
+        event["job_id"] = job.id
     return event
 
 

@@ -23,8 +23,7 @@ from metering.calls.call import Calls
 from metering.calls.rehearsal import running as rehearsing
 from metering.catalog import Catalog, load_catalog
 from metering.clock import Clock, to_micros, utc_now
-from metering.errors import IntakeUnavailable as Unavailable
-from metering.errors import InvalidUsage
+from metering.errors import IntakeUnavailable, InvalidUsage
 from metering.ids import new_id
 from metering.intake.event import UsageEvent, make_event
 from metering.intake.refusals import StaleState
@@ -69,7 +68,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Whether `quantity` more would be let in right now. It holds nothing: another call may be faster."""
+    """Whether so much more would be let in right now. It holds nothing: another call may be faster."""
 
     allowed: bool
     usage: MeterUsage
@@ -172,7 +171,7 @@ class Metering:
             return True
         try:
             return self.send(event, now, enforce=enforce) == 1
-        except Unavailable:
+        except IntakeUnavailable:
             if self.settings.on_outage == "deny":
                 raise
         self.keep_for_later([event])
@@ -184,7 +183,7 @@ class Metering:
             with self.runtime.transaction() as session:
                 inbox.put(session, self.runtime.intake, events)
         except SQLAlchemyError as error:
-            raise Unavailable("neither Redis nor PostgreSQL took the usage") from error
+            raise IntakeUnavailable("neither Redis nor PostgreSQL took the usage") from error
 
     def void(self, customer: str, id: str, *, source: str = "python", reason: str, actor: str = "python") -> Event:
         """Take back one event that was recorded. Raises UnknownCustomer, NotFound, Conflict."""
@@ -231,8 +230,7 @@ class Metering:
 
     def refresh(self, customer: str) -> None:
         """Send a customer's state anew, its next period made if need be. Raises UnknownCustomer."""
-        runtime = self.runtime
-        now = runtime.clock()
+        runtime, now = self.runtime, self.clock()
         try:
             with runtime.transaction() as session:
                 found = find_customer(session, customer)
@@ -241,7 +239,7 @@ class Metering:
                     session.refresh(found)
                 send_customers(session, runtime.redis, runtime.catalog, [found], now=now)
         except SQLAlchemyError as error:
-            raise Unavailable("the customer's billing period is not known, and PostgreSQL is away") from error
+            raise IntakeUnavailable("the customer's billing period is not known, and PostgreSQL is away") from error
 
     def send(self, event: UsageEvent, now: datetime, *, enforce: bool = False) -> int:
         """Record a checked event; 1 if it was new. Raises as `record` does, IntakeUnavailable whatever the settings."""

@@ -31,7 +31,10 @@ def ask_to_log_in() -> Response:
 
 
 def safe_next(target: str | None) -> str | None:
-    """`target` if it is a path on this very host: never a way to send people elsewhere."""
-    if target and target.startswith("/") and not target.startswith(("//", "/\\")) and "\n" not in target:
+    """`target` if it is a path on this very host: never a way to send people elsewhere.
+
+    Control characters are refused, because browsers and Werkzeug drop them: `/\\t/evil` would become `//evil`.
+    """
+    if target and target.isprintable() and target.startswith("/") and not target.startswith(("//", "/\\")):
         return target
     return None

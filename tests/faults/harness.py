@@ -2,6 +2,7 @@
 clients that write every acknowledgement to disk and ask again until they have one.
 """
 
+import contextlib
 import http.client
 import json
 import logging
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -23,23 +25,27 @@ from flask import request
 from metering import create_app, failpoints, metered
 from metering.accounts.customers import create_customer
 from metering.accounts.keys import create_key
+from metering.clock import utc_now
 from metering.embedded import Embedded
 from metering.extensions import csrf
 from metering.initialise import initialise
 from metering.keeper import Keeper
 from metering.runtime import Runtime, build_runtime
 from metering.settings import Settings, load_settings
+from metering.stripe_sync.gateway import StripeFailed
+from metering.stripe_sync.reporting import report
 
 DEADLINE_SECONDS = 30
 LEASE_SECONDS = 1
+LONGER_THAN_A_CLAIM = timedelta(seconds=160)
 
 # Forking from a process that has everything imported and runs no thread makes a restart cost milliseconds.
 FORKS: ForkServerContext = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.faults.harness"])
 
 
-def settings_for(home: Path) -> Settings:
-    return load_settings(env="development", home=home, lease_seconds=LEASE_SECONDS, redis_timeout_seconds=1)
+def settings_for(home: Path, **more: Any) -> Settings:
+    return load_settings(env="development", home=home, lease_seconds=LEASE_SECONDS, redis_timeout_seconds=1, **more)
 
 
 def serve_web(home: Path, port: int, failpoint: str | None) -> None:
@@ -65,6 +71,17 @@ def keep(home: Path, failpoint: str | None) -> None:
     Keeper(runtime).run()
 
 
+def report_on(home: Path, standin_url: str, ahead: timedelta, failpoint: str | None) -> None:
+    """A worker that reports to Stripe without pause, the hour that runs included, by a clock that is `ahead`."""
+    stripe = {"stripe": "standin", "stripe_api_key": "sk_test_faults", "stripe_api_base": standin_url}
+    runtime = build_runtime(settings_for(home, **stripe), clock=lambda: utc_now() + ahead)
+    failpoints.arm(failpoint)
+    while True:
+        with contextlib.suppress(StripeFailed):
+            report(runtime)
+        time.sleep(0.05)
+
+
 @dataclass
 class Product:
     """Everything that runs. `kills` counts what was killed, by victim and fail-point."""
@@ -73,13 +90,19 @@ class Product:
     port: int
     embedded: Embedded
     api_key: str = ""
+    standin_url: str = ""
     kills: dict[str, int] = field(default_factory=dict)
     processes: dict[str, ForkServerProcess] = field(default_factory=dict)
 
     def start(self, role: str, failpoint: str | None = None) -> None:
-        target: Callable[..., None] = serve_web if role == "web" else keep
-        args: tuple[Any, ...] = (self.home, self.port, failpoint) if role == "web" else (self.home, failpoint)
-        process = FORKS.Process(target=target, args=args, daemon=True)
+        targets: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
+            "web": (serve_web, (self.home, self.port)),
+            "drain": (keep, (self.home,)),
+            # A row that a killed sender had claimed comes free in minutes: each start is that much later.
+            "worker": (report_on, (self.home, self.standin_url, LONGER_THAN_A_CLAIM * sum(self.kills.values()))),
+        }
+        target, args = targets[role]
+        process = FORKS.Process(target=target, args=(*args, failpoint), daemon=True)
         process.start()
         self.processes[role] = process
 
@@ -94,17 +117,17 @@ class Product:
         process = self.processes[role]
         process.join(DEADLINE_SECONDS)
         assert process.exitcode == -signal.SIGKILL, f"{role} never came to {failpoint}: {process.exitcode}"
-        self.start(role)
         self._count(f"{role} at {failpoint}")
+        self.start(role)
 
     def kill_redis_at(self, role: str, failpoint: str, nth: int = 3) -> None:
         """Have a process kill Redis on its nth visit of a place, then bring Redis back."""
         (pid,) = self.embedded.pids()["redis"]
         self.restart(role, f"{failpoint}:{nth}:{pid}")
         wait_until(lambda: not alive(pid), f"Redis was never killed at {failpoint}")
+        self._count(f"redis at {failpoint}")
         self.embedded.start()
         self.restart(role)
-        self._count(f"redis at {failpoint}")
 
     def stop(self) -> None:
         for process in self.processes.values():
@@ -139,7 +162,6 @@ def running_product(home: Path, port: int) -> Iterator[Product]:
                     plan="enterprise",
                     partitions=runtime.settings.partitions,
                     now=runtime.clock(),
-                    stripe_customer_id="cus_acme",
                 )
                 _, made = create_key(session, customer, name="k", scopes=["meter"], now=runtime.clock())
             Keeper(runtime).send_state()
