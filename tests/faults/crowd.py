@@ -162,7 +162,9 @@ class Client:
 
     def _until_known(self, job: Job) -> None:
         headers = {"Authorization": f"Bearer {self.secret}", "Idempotency-Key": job.key}
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
+            assert time.monotonic() < deadline, f"{job.key} never came to an end: {self.log.statuses}"
             self._turn += 1
             connection = self._connections[self._turn % len(self.webs)]
             try:

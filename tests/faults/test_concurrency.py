@@ -2,7 +2,7 @@
 
 import queue
 import random
-import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ import pytest
 
 from metering.embedded import Addresses
 from tests.factories.world import PARTITIONS, World
-from tests.faults.crowd import Client, Connection, Job, Log, Sampler, Web, web_processes
+from tests.faults.crowd import PATIENCE_SECONDS, Client, Connection, Job, Log, Sampler, Web, web_processes
 
 THREADS = 64
 LEASE_SECONDS = 2
@@ -108,9 +108,11 @@ def make_calls(webs: list[Web], secret: str, log: Log) -> None:
 
 def kill_some(webs: list[Web], jobs: "queue.SimpleQueue[Job]") -> None:
     """Kill a web process each time so many calls have begun, whatever it is doing."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     for number, begun in enumerate(KILLS_AFTER):
         while JOBS - jobs.qsize() < begun:
-            threading.Event().wait(0.005)
+            assert time.monotonic() < deadline, "the crowd does not get on"
+            time.sleep(0.005)
         webs[number % len(webs)].kill()
 
 

@@ -52,6 +52,7 @@ def test_a_settlement_counts_once_however_often_it_is_sent(world: World) -> None
 
     assert [world.settle(admission, api_call=1).duplicate for _ in range(3)] == [False, True, True]
 
+    assert world.used() == 1
     world.drain()
     assert world.used() == 1 == world.total()
 

@@ -1,0 +1,160 @@
+"""The operators' commands, as an operator runs them."""
+
+import json
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from sqlalchemy import select, text
+
+from metering.ids import partition_of
+from metering.intake.scripts import prefix
+from metering.models import ApiKey, AuditEntry, Membership, SetAside, User
+from tests.factories.world import PARTITIONS, World
+
+
+@pytest.fixture
+def run(app: Flask):
+    """Runs `flask metering …`; a failure shows its output."""
+
+    def run(*words: str, status: int = 0, stdin: str = "") -> Result:
+        result = app.test_cli_runner().invoke(args=["metering", *words], input=stdin)
+        assert result.exit_code == status, result.output
+        return result
+
+    return run
+
+
+def test_init_may_be_run_again(run) -> None:
+    run("init")
+    run("init")
+
+
+def test_a_customer_a_user_and_a_key_can_use_the_product_at_once(run, world: World, app: Flask) -> None:
+    run("customers", "create", "acme", "--name", "Acme", "--plan", "pro", "--timezone", "Europe/Berlin")
+    options = ("--customer", "acme", "--role", "owner", "--password-stdin")
+    run("users", "create", "Ada@Example.com", *options, stdin="correct horse battery\n")
+    secret = run("keys", "create", "--customer", "acme", "--name", "server").stdout.strip()
+
+    headers = {"Authorization": f"Bearer {secret}"}
+    assert app.test_client().get("/api/v1/sample/ping", headers=headers).status_code == 200
+    assert world.session.scalars(select(Membership.role)).one() == "owner"
+    assert world.session.scalars(select(User.email)).one() == "ada@example.com"
+    stored = world.session.scalars(select(ApiKey)).one()
+    assert secret.startswith(stored.prefix)
+    assert secret not in (stored.digest, stored.prefix)
+    assert world.used("seats") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("customers", "create", "a b", "--name", "X", "--plan", "pro"), "letters, digits"),
+        (("customers", "create", "acme", "--name", "X", "--plan", "gold"), "there are: free, pro, enterprise"),
+        (("customers", "create", "acme", "--name", "X", "--plan", "pro", "--timezone", "Mars/Base"), "no time zone"),
+        (("keys", "create", "--customer", "nobody", "--name", "n"), "no customer 'nobody'"),
+        (("usage", "nobody"), "no customer 'nobody'"),
+        (("events", "void", "nobody", "e1", "--reason", "r"), "no customer 'nobody'"),
+        (("set-aside", "replay", "7"), "no message that waits"),
+    ],
+)
+def test_bad_input_is_explained_in_one_line(run, words: tuple[str, ...], says: str) -> None:
+    result = run(*words, status=1)
+
+    assert says in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_weak_password_leaves_no_user(run, world: World) -> None:
+    run("users", "create", "a@b.example", "--password-stdin", status=1, stdin="short\n")
+
+    assert world.session.scalars(select(User)).all() == []
+
+
+def test_events_write_is_granted_by_operators_only(run, world: World) -> None:
+    run("keys", "create", "--operator", "--name", "ops")
+
+    key = world.session.scalars(select(ApiKey)).one()
+    assert key.customer_id is None
+    assert "events:write" in key.scopes
+
+
+def test_usage_and_status_as_json(run, world: World) -> None:
+    world.customer()
+    world.record(world.event(quantity=7))
+
+    usage = json.loads(run("usage", "acme", "--json").stdout)
+    assert next(one for one in usage["meters"] if one["meter"] == "api_call")["used"] == 7
+    status = json.loads(run("status", "--json").stdout)
+    assert (status["backlog_entries"], status["set_aside_messages"]) == (1, 0)
+
+
+def test_verify_ends_with_1_and_says_what_is_wrong_for_whom_by_how_much(run, world: World) -> None:
+    world.customer()
+    world.record(world.event(quantity=7))
+    world.drain()
+    run("verify")
+
+    world.session.execute(text("UPDATE rollups SET units = units + 2"))
+    world.session.commit()
+
+    result = run("verify", status=1)
+    assert "FAIL rollups" in result.output
+    assert "acme api_call" in result.output
+    assert "(by +2)" in result.output
+    found = json.loads(run("verify", "--json", status=1).stdout)
+    assert [check["check"] for check in found["checks"] if not check["holds"]] == ["rollups", "totals"]
+
+
+def test_void_and_correct_reach_the_live_counter_and_are_audited(run, world: World) -> None:
+    world.customer()
+    world.record(world.event(quantity=7, id="a"), world.event(quantity=5, id="b"))
+    world.drain()
+
+    run("events", "void", "acme", "a", "--source", "test", "--reason", "wrong")
+    revised = run("events", "correct", "acme", "b", "3", "--source", "test", "--reason", "typo").stdout.strip()
+    world.drain()
+
+    assert world.used() == 3 == world.total()
+    assert revised.startswith("b~")
+    actions = world.session.scalars(select(AuditEntry.action).order_by(AuditEntry.id)).all()
+    assert actions == ["event.void", "event.void"]
+    run("verify")
+
+
+def test_a_message_set_aside_is_listed_and_replayed_once_its_cause_is_mended(run, world: World) -> None:
+    world.customer()
+    event = world.event(quantity=4)
+    world.session.execute(text("UPDATE meters SET key = 'gone' WHERE key = 'api_call'"))
+    world.session.commit()
+    world.record(event)
+    world.drain()
+    (kept,) = json.loads(run("set-aside", "list", "--json").stdout)
+    assert (kept["reason"], kept["customer"]) == ("unknown_meter", "acme")
+    run("set-aside", "replay", str(kept["id"]), status=1)
+
+    world.session.execute(text("UPDATE meters SET key = 'api_call' WHERE key = 'gone'"))
+    world.session.commit()
+    run("set-aside", "replay", str(kept["id"]))
+    world.drain()
+
+    assert world.total() == 4 == world.used()
+    assert world.session.scalars(select(SetAside.resolution)).one() == "replayed"
+    run("verify")
+
+
+def test_rebuild_brings_a_wrong_counter_back(run, world: World) -> None:
+    world.customer()
+    world.record(world.event(quantity=4))
+    world.drain()
+    (name,) = world.redis.keys(f"{prefix(partition_of('acme', PARTITIONS))}u:*".replace("{", "\\{"))
+    world.redis.hset(name, "api_call", 99)
+
+    run("rebuild")
+
+    assert world.used() == 4
+    run("verify")
+
+
+def test_stripe_report_does_nothing_while_stripe_is_off(run) -> None:
+    assert "0 accepted" in run("stripe", "report").output

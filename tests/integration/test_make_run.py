@@ -1,0 +1,144 @@
+"""What `make run` starts: everything works at once, stops together, and comes back with its data after any kill."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from metering.embedded import Embedded
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_SECONDS = 90
+READY = "Ctrl-C stops everything."
+STARTED = re.compile(r"(\w+) started \(pid (\d+)\)")
+
+
+class Running:
+    """One `python -m metering`, with its output in a file."""
+
+    def __init__(self, home: Path, port: int, log: Path) -> None:
+        self.home, self.port, self.log = home, port, log
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("METERING_", "STRIPE"))
+        }
+        environment |= {"METERING_HOME": str(home), "PORT": str(port)}
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "metering"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+        wait_until(lambda: READY in log.read_text(), lambda: f"it never got ready:\n{log.read_text()}")
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def children(self) -> dict[str, int]:
+        return {name: int(pid) for name, pid in STARTED.findall(self.said)}
+
+    def call(self, path: str) -> dict[str, object]:
+        """Use the very key and address that were printed."""
+        found = re.search(r"Bearer (\S+)' (http\S+?)/api", self.said)
+        assert found is not None
+        request = urllib.request.Request(f"{found[2]}{path}", headers={"Authorization": f"Bearer {found[1]}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            body: dict[str, object] = json.load(answer)
+        return body
+
+    def used(self) -> int:
+        meters = self.call("/api/v1/usage")["meters"]
+        return int(next(one["used"] for one in meters if one["meter"] == "api_call"))  # type: ignore[attr-defined]
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+    def ended(self) -> int:
+        """The exit status; every process it started has ended too."""
+        status = self.process.wait(DEADLINE_SECONDS)
+        for name, pid in self.children.items():
+            wait_until(lambda pid=pid: not alive(pid), lambda name=name: f"{name} outlived the supervisor")
+        return status
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "home"
+    Embedded(tmp_path / "home").stop()
+
+
+def test_it_works_at_once_and_comes_back_with_its_data_after_any_kill(home: Path, tmp_path: Path) -> None:
+    port = two_free_ports()
+
+    # Given a fresh machine: the line that is printed works, and Ctrl-C stops every process.
+    first = Running(home, port, tmp_path / "1")
+    first.call("/api/v1/sample/ping")
+    assert first.used() == 1
+    first.process.send_signal(signal.SIGINT)
+    assert first.ended() == 0
+    assert Embedded(home).pids() == {"postgres": [], "redis": []}
+
+    # When a second one has its web server killed: all stops, with a status that says so.
+    second = Running(home, port, tmp_path / "2")
+    assert second.used() == 1
+    second.call("/api/v1/sample/ping")
+    second.kill(second.children["web"])
+    assert second.ended() != 0
+
+    # When the supervisor itself is killed: the next start finds the port free and the servers' data.
+    third = Running(home, port, tmp_path / "3")
+    assert third.used() == 2
+    third.call("/api/v1/sample/ping")
+    third.kill(third.process.pid)
+    assert third.ended() == -signal.SIGKILL
+
+    # When everything is killed at once, PostgreSQL and Redis too.
+    fourth = Running(home, port, tmp_path / "4")
+    assert fourth.used() == 3
+    fourth.call("/api/v1/sample/ping")
+    servers = [pid for pids in Embedded(home).pids().values() for pid in pids]
+    for pid in [fourth.process.pid, *fourth.children.values(), *servers]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    fourth.ended()
+
+    fifth = Running(home, port, tmp_path / "5")
+    assert fifth.used() == 4
+    fifth.process.send_signal(signal.SIGTERM)
+    assert fifth.ended() == 0
+
+
+def two_free_ports() -> int:
+    """A port that is free together with the next one, which the stand-in takes."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+            with contextlib.suppress(OSError, OverflowError):
+                other.bind(("127.0.0.1", port + 1))
+                return port
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and waits for its parent to notice does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, otherwise()
+        time.sleep(0.05)
