@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …] [--json FILE]`: a table, and the same as JSON. Exit status 1 when a bound is missed."""
+"""`python -m benchmarks [NAME …] [--json FILE]`: a table, and the same as JSON. Exit status 1: a bound was missed."""
 
 import argparse
 import dataclasses

@@ -28,7 +28,8 @@ FROM generate_series(1, :events) n,
 """
 ROLLUPS = """
 INSERT INTO rollups (customer_id, meter_id, period_id, hour, grp, units, events, minimum, maximum)
-SELECT customer_id, meter_id, period_id, date_trunc('hour', time, 'UTC'), grp, sum(units), count(*), min(units), max(units)
+SELECT customer_id, meter_id, period_id, date_trunc('hour', time, 'UTC'), grp, sum(units), count(*), min(units),
+    max(units)
 FROM events GROUP BY 1, 2, 3, 4, 5
 """
 TOTALS = """
@@ -43,7 +44,8 @@ FROM events WHERE op = 'change' GROUP BY 1, 2
 ACCRUALS = """
 INSERT INTO accruals (customer_id, meter_id, period_id, hour, units, closing, peak)
 SELECT l.customer_id, l.meter_id, :period_id, hour, 1000, 1, 1
-FROM levels l, generate_series(date_trunc('hour', CAST(:first AS timestamptz)), :until - interval '1 hour', '1 hour') hour
+FROM levels l,
+    generate_series(date_trunc('hour', CAST(:first AS timestamptz)), :until - interval '1 hour', '1 hour') hour
 """
 PLAIN_SUM = """
 SELECT meter_id, sum(units) FROM events
@@ -58,7 +60,7 @@ def run() -> list[Result]:
             costs[events], plain[events] = measure(runtime, events)
     return [
         Result(
-            f"usage and estimate at {LARGE:,} events / at {SMALL:,} (plain SUM there: {plain[LARGE] / plain[SMALL]:.0f}x)",
+            f"usage and estimate at {LARGE:,} events / at {SMALL:,} (plain SUM: {plain[LARGE] / plain[SMALL]:.0f}x)",
             f"{costs[LARGE]:.0f} µs",
             f"{costs[SMALL]:.0f} µs",
             costs[LARGE] / costs[SMALL],

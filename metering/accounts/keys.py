@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from metering.errors import MeteringError, NotFound
@@ -70,10 +70,11 @@ def keys_of(session: Session, customer: Customer) -> Sequence[ApiKey]:
 
 
 def find_caller(session: Session, digest: str) -> Caller | None:
-    """Who carries a key, for the case that Redis cannot tell; None for an unknown or revoked one."""
+    """Who carries a key, for the case that Redis cannot tell; None for one that is unknown, revoked or suspended."""
     row = session.execute(
         select(ApiKey, Customer.key)
         .outerjoin(Customer, Customer.id == ApiKey.customer_id)
         .where(ApiKey.digest == digest, ApiKey.revoked_at.is_(None))
+        .where(or_(Customer.id.is_(None), Customer.status == "active"))
     ).one_or_none()
     return None if row is None else Caller(row[1] or "", row[0].id, frozenset(row[0].scopes))

@@ -7,7 +7,7 @@ after it was counted already, changes nothing.
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from metering.errors import InvalidUsage, MeteringError, UnknownCustomer, UsageConflict
@@ -18,6 +18,7 @@ from metering.store.batch import set_aside
 from metering.store.stream import Fault
 
 NO_BACKLOG_LIMIT = 1 << 50
+FEEDER_LOCK = 0x66656564
 
 
 def put(session: Session, intake: Intake, events: Iterable[UsageEvent]) -> None:
@@ -32,9 +33,10 @@ def feed(session: Session, intake: Intake, *, now: datetime, identity_window_sec
 
     A row the intake refuses for good is set aside with its reason. Raises IntakeUnavailable while Redis is away.
     """
-    rows = session.scalars(
-        select(Inbox).order_by(Inbox.id).limit(MAX_EVENTS_PER_SCRIPT).with_for_update(skip_locked=True)
-    ).all()
+    # One feeder at a time, in order: a level's decrease must not overtake the increase before it.
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(FEEDER_LOCK))):
+        return 0
+    rows = session.scalars(select(Inbox).order_by(Inbox.id).limit(MAX_EVENTS_PER_SCRIPT).with_for_update()).all()
     by_partition: dict[int, list[Inbox]] = {}
     for row in rows:
         by_partition.setdefault(row.partition, []).append(row)

@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import orjson
 import pytest
 
 from metering.embedded import Addresses
@@ -85,8 +86,33 @@ def test_a_crowd_with_failures_repetitions_and_kills_is_counted_exactly(
     assert not any(event.overshoot for event in world.events())
 
 
+def test_a_client_that_hangs_up_pays_for_what_was_produced(
+    crowd_world: World, servers: Addresses, tmp_path: Path
+) -> None:
+    world = crowd_world
+    secret = world.key(world.customer(plan="pro")).secret
+    wanted = 100_000
+    body = orjson.dumps({"prompt": "the cat sat on the mat and the dog sat on the cat", "max_tokens": wanted})
+    with running(servers, tmp_path, "wsgi:app") as webs:
+        with closing(Connection(webs[0].socket)) as connection:
+            headers = {"Authorization": f"Bearer {secret}"}
+            connection.request("POST", "/api/v1/sample/complete", body=body, headers=headers)
+            with closing(connection.getresponse()) as answer:
+                assert answer.status == 200
+                read = answer.read(1_000)
+                assert world.held("tokens") == wanted
+
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while world.held("tokens"):
+            assert time.monotonic() < deadline, "the call was never settled"
+            time.sleep(0.02)
+
+    assert len(read.split()) <= world.used("tokens") < wanted
+    assert (world.used(), world.held()) == (1, 0)
+
+
 def make_calls(webs: list[Web], secret: str, log: Log) -> None:
-    dice = random.Random(2026)  # noqa: S311 - the same crowd each time
+    dice = random.Random(2026)
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for number in range(JOBS):
         jobs.put(Job.drawn(number, dice))

@@ -399,7 +399,7 @@ def test_closers_and_drains_side_by_side_end_with_what_the_events_say(world: Wor
     recorded = Flag()
 
     def produce() -> None:
-        chance = random.Random(7)  # noqa: S311 - the same every time is what a test wants
+        chance = random.Random(7)
         for _ in range(60):
             for key in chance.sample(keys, 4):
                 at = START + timedelta(seconds=chance.randrange(2 * DAY))
