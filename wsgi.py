@@ -1,5 +1,11 @@
 """The product as a WSGI application: `gunicorn wsgi:app`, `flask --app wsgi …`."""
 
-from metering import create_app
+import sys
 
-app = create_app()
+from metering import create_app
+from metering.errors import MeteringError
+
+try:
+    app = create_app()
+except MeteringError as error:
+    sys.exit(error.message)

@@ -16,8 +16,8 @@ GROUPS = 50
 REPEATS = 60
 
 EVENTS = """
-INSERT INTO events (digest, time, counted_at, customer_id, meter_id, period_id, op, units, source, event_id, grp, properties,
-    recorded_at, position, item, late, overshoot)
+INSERT INTO events (digest, time, counted_at, customer_id, meter_id, period_id, op, units, source, event_id, grp,
+    properties, recorded_at, position, item, late, overshoot)
 SELECT md5(n::text)::uuid, :first + (n::float8 / :events) * (CAST(:last AS timestamptz) - :first),
     :first + (n::float8 / :events) * (CAST(:last AS timestamptz) - :first),
     :customer_id, m.ids[1 + n % array_length(m.ids, 1)], :period_id,

@@ -17,7 +17,7 @@ from metering.embedded import Embedded, EmbeddedError
 from metering.errors import MeteringError
 from metering.initialise import initialise
 from metering.runtime import build_runtime
-from metering.settings import Settings, load_settings
+from metering.settings import DEVELOPMENT_FILE, Settings, keep_development_instance, load_settings
 from metering.supervisor import Command, supervise
 
 STANDIN_KEY = "sk_test_standin"
@@ -52,11 +52,14 @@ def _run(settings: Settings) -> int:
             say(f"starting PostgreSQL and Redis, data in {home}")
             embedded.start()
         os.environ.setdefault("METERING_SECRET_KEY", _secret(home))
-        demo = _prepare(load_settings())
+        settings = load_settings()
+        keep_development_instance(settings)
+        demo = _prepare(settings)
         say("starting web, worker and Stripe stand-in")
         threading.Thread(target=_welcome, args=(settings, demo), daemon=True).start()
         return supervise(_commands(settings))
     finally:
+        (home / DEVELOPMENT_FILE).unlink(missing_ok=True)
         if embedded:
             say("stopping PostgreSQL and Redis")
             embedded.stop()

@@ -46,7 +46,7 @@ def check_postgresql(runtime: Runtime) -> str | None:
         with runtime.transaction() as session:
             session.execute(text("SELECT 1 FROM partitions LIMIT 1"))
     except SQLAlchemyError as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        return type(error).__name__
     return None
 
 
@@ -59,7 +59,7 @@ def check_redis(runtime: Runtime) -> str | None:
             if (value := _config(runtime, name)) != wanted
         ]
     except RedisError as error:
-        return f"{type(error).__name__}: {error}"
+        return type(error).__name__
     return "; ".join(wrong) or None
 
 
@@ -68,7 +68,7 @@ def check_generations(runtime: Runtime) -> str | None:
         keys = [scripts.prefix(number) + "gen" for number in range(runtime.settings.partitions)]
         missing = [number for number, key in enumerate(keys) if not runtime.redis.exists(key)]
     except RedisError as error:
-        return f"{type(error).__name__}: {error}"
+        return type(error).__name__
     return f"the counters of partitions {missing} wait to be rebuilt" if missing else None
 
 

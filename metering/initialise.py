@@ -43,4 +43,4 @@ def _is_open(runtime: Runtime, partition: int) -> bool:
     try:
         return bool(runtime.redis.exists(scripts.prefix(partition) + "gen"))
     except RedisError as error:
-        raise IntakeUnavailable(f"Redis did not answer: {error}") from error
+        raise IntakeUnavailable("Redis did not answer") from error

@@ -61,7 +61,7 @@ def end_periods() -> int:
     current = runtime()
     grace = current.settings.period_grace_seconds
     with current.transaction() as session:
-        return close_periods(session, now=current.clock(), grace_seconds=grace)
+        return close_periods(session, current.redis, now=current.clock(), grace_seconds=grace)
 
 
 def make_event_months() -> int:

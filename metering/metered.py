@@ -28,8 +28,16 @@ from metering.calls.idempotency import idempotency_key, pack_answer, unpack_answ
 from metering.calls.produced import Produced
 from metering.calls.rehearsal import Rehearsal
 from metering.calls.rehearsal import running as rehearsing
+from metering.catalog import Meter
 from metering.catalog.quantities import exact
-from metering.errors import BadQuantity, IntakeUnavailable, LimitExceeded, MeteringError, NotAuthenticated
+from metering.errors import (
+    BadQuantity,
+    ConfigurationError,
+    IntakeUnavailable,
+    LimitExceeded,
+    MeteringError,
+    NotAuthenticated,
+)
 from metering.gate import ask_by_key, check_caller, let_in, rehearsed
 from metering.intake.values import Ask, IdempotencyKey, MeterStanding, Replay, Span
 from metering.problems import build, problem
@@ -121,11 +129,18 @@ def _calls(metering: Metering) -> Calls | Rehearsal:
 # -- before the view ---------------------------------------------------------------------------------------------
 
 
+def _declared(metering: Metering, name: str) -> Meter:
+    """A meter that the decorator names. Not in the catalog, it is the host's mistake, never the caller's."""
+    if name not in metering.catalog.meters:
+        raise ConfigurationError(f"@metered names {name!r}, which the catalog does not know")
+    return metering.catalog.meters[name]
+
+
 def _let_in(metering: Metering, terms: Terms) -> Call | Replay:
     try:
         _check_size()
         amounts = {name: _amount(name, value) for name, value in terms.wanted.items()}
-        held = {name: metering.catalog.meter(name).to_units(amount) for name, amount in amounts.items()}
+        held = {name: _declared(metering, name).to_units(amount) for name, amount in amounts.items()}
         idempotency = _idempotency(metering)
     except (MeteringError, HTTPException):
         _check_caller(metering, terms)  # a stranger is told that it is one, whatever else is wrong

@@ -30,6 +30,8 @@ STATUSES = {
     "idempotency-mismatch": 422,
     "limit-exceeded": 429,
     "intake-unavailable": 503,
+    "period-unknown": 503,
+    "stripe-failed": 503,
     "undeclared-meter": 500,
     "configuration": 500,
 }
@@ -43,6 +45,29 @@ TITLES = {
     "idempotency-running": "The first request with this Idempotency-Key is still running",
     "idempotency-mismatch": "This Idempotency-Key belongs to another request",
     "idempotency-replay-unavailable": "The stored answer is not available",
+}
+# Written out, because the phrases of `http.HTTPStatus` change with the version of Python.
+HTTP_CODES = {
+    400: "bad-request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    406: "not-acceptable",
+    408: "request-timeout",
+    409: "conflict",
+    410: "gone",
+    411: "length-required",
+    412: "precondition-failed",
+    413: "content-too-large",
+    414: "uri-too-long",
+    415: "unsupported-media-type",
+    422: "unprocessable-content",
+    428: "precondition-required",
+    429: "too-many-requests",
+    431: "request-header-fields-too-large",
+    500: "internal-server-error",
+    503: "service-unavailable",
 }
 MAX_RETRY_AFTER_SECONDS = 60
 OUTAGE_RETRY_AFTER_SECONDS = 2
@@ -76,7 +101,8 @@ def http_problem(error: HTTPException) -> Response:
     if error.response is not None:  # abort(response)
         return error.response  # type: ignore[return-value]  # a sans-io response is not what views abort with
     status = error.code or 500
-    response = build(HTTPStatus(status).phrase.lower().replace(" ", "-"), status, None, error.description or "", {})
+    code = HTTP_CODES.get(status, f"http-{status}")
+    response = build(code, status, None, error.description or "", {})
     allowed = getattr(error, "valid_methods", None)
     if allowed:
         response.headers["Allow"] = ", ".join(sorted(allowed))

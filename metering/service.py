@@ -52,6 +52,7 @@ class MeterUsage:
     limit_mode: str
     remaining: Decimal | None
     included: Decimal | None
+    included_unit: str | None
     percent: Decimal | None
     resets_at: datetime | None
 
@@ -197,7 +198,7 @@ class Metering:
         """The live usage of all meters. Raises UnknownCustomer, IntakeUnavailable."""
         catalog = self.catalog
         standing = self.standing(customer, catalog.meters)
-        meters = tuple(self._usage(standing, one) for one in standing.meters)
+        meters = tuple(usage_of(self.catalog, standing.plan, one, standing.period.ends_at) for one in standing.meters)
         return Summary(customer, standing.plan, standing.period, meters)
 
     def check_limit(self, customer: str, meter: str, quantity: object = 1) -> Check:
@@ -206,7 +207,9 @@ class Metering:
         standing = self.standing(customer, [meter])
         one = standing.meters[0]
         fits = one.mode != "hard" or one.remaining is None or units <= one.remaining
-        return Check(fits and standing.status == "active", self._usage(standing, one))
+        return Check(
+            fits and standing.status == "active", usage_of(self.catalog, standing.plan, one, standing.period.ends_at)
+        )
 
     def current_period(self, customer: str) -> Span:
         """Raises UnknownCustomer, IntakeUnavailable."""
@@ -274,23 +277,25 @@ class Metering:
             )
         return to_micros(time)
 
-    def _usage(self, standing: Standing, one: MeterStanding) -> MeterUsage:
-        meter = self.catalog.meter(one.meter)
-        price = self.catalog.price(standing.plan, meter.key)
-        limit = None if one.limit is None else meter.to_quantity(one.limit)
-        return MeterUsage(
-            meter=meter.key,
-            name=meter.name,
-            unit=meter.unit,
-            used=meter.to_quantity(one.used),
-            held=meter.to_quantity(one.held),
-            limit=limit,
-            limit_mode=one.mode,
-            remaining=None if one.remaining is None else meter.to_quantity(one.remaining),
-            included=price.included if price else None,
-            percent=percent_of(one.used, one.limit),
-            resets_at=None if meter.is_level else standing.period.ends_at,
-        )
+
+def usage_of(catalog: Catalog, plan: str, one: MeterStanding, ends_at: datetime) -> MeterUsage:
+    """A standing in the meter's unit, with what the plan includes; `ends_at` is the end of the period."""
+    meter = catalog.meter(one.meter)
+    price = catalog.price(plan, meter.key)
+    return MeterUsage(
+        meter=meter.key,
+        name=meter.name,
+        unit=meter.unit,
+        used=meter.to_quantity(one.used),
+        held=meter.to_quantity(one.held),
+        limit=None if one.limit is None else meter.to_quantity(one.limit),
+        limit_mode=one.mode,
+        remaining=None if one.remaining is None else meter.to_quantity(one.remaining),
+        included=price.included if price else None,
+        included_unit=price.unit if price else None,
+        percent=percent_of(one.used, one.limit),
+        resets_at=None if meter.is_level else ends_at,
+    )
 
 
 def percent_of(used: int, limit: int | None) -> Decimal | None:

@@ -3,6 +3,8 @@
 They come from the environment (`METERING_*`, Stripe's own names, `PORT`); the README's table is made from here.
 """
 
+import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from metering.errors import ConfigurationError
 
 DEVELOPMENT_SECRET = "development-secret-that-production-refuses"  # noqa: S105 - refused in production
 MIN_SECRET_LENGTH = 32
+DEVELOPMENT_FILE = "development.json"
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -99,19 +102,58 @@ def require_own_secret(settings: Settings) -> None:
 def load_settings(**overrides: Any) -> Settings:
     """The settings of this process.
 
+    A command that names no secret and no database of its own belongs to the development instance below METERING_HOME,
+    if one was left running there: it takes that one's settings, so that commands work beside `make run` as they are.
+
     Raises:
         ConfigurationError: which setting is wrong, what it holds and what it should.
     """
     try:
-        return Settings(**overrides)
+        return Settings(**(overrides or _development_instance()))
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
+
+
+def _development_instance() -> dict[str, Any]:
+    own = ("METERING_ENV", "METERING_SECRET_KEY", "METERING_DATABASE_URL", "METERING_REDIS_URL")
+    if any(name in os.environ for name in own):
+        return {}
+    path = Path(os.environ.get("METERING_HOME", "instance")) / DEVELOPMENT_FILE
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {name: value for name, value in kept.items() if _variable(name) not in os.environ}
+
+
+def keep_development_instance(settings: Settings) -> Path:
+    """Write down what the commands beside a running development instance need; readable by us alone."""
+    path = settings.home / DEVELOPMENT_FILE
+    kept = {
+        "env": settings.env,
+        "secret_key": settings.secret_key.get_secret_value(),
+        "stripe": settings.stripe,
+        "stripe_api_key": settings.stripe_api_key.get_secret_value() if settings.stripe_api_key else None,
+        "stripe_api_base": settings.stripe_api_base,
+    }
+    with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(kept, file)
+    return path
+
+
+def _variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return (
+        name.upper()
+        if name in ("stripe_api_key", "stripe_webhook_secret", "stripe_account_id", "port")
+        else (f"METERING_{name.upper()}")
+    )
 
 
 def _explain(error: ValidationError) -> str:
     lines = ["The settings are wrong:"]
     for fault in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in fault["loc"])
-        shown = f"METERING_{name.upper()}" if name in Settings.model_fields else name
+        shown = _variable(name) if name in Settings.model_fields else name
         lines.append(f"  {shown + ': ' if name else ''}{fault['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

@@ -79,6 +79,13 @@ def find_customer(session: Session, key: str) -> Customer:
     return customer
 
 
+def set_status(session: Session, customer: Customer, status: str) -> None:
+    """`active` or `suspended`: a suspended customer is served no metered call; what it owes stays."""
+    customer.status = status
+    session.flush()
+    touch(session, [customer.id])
+
+
 def change_plan(session: Session, catalog: Catalog, customer: Customer, plan: str, *, now: datetime) -> None:
     """Put a customer on another plan, from now on: the running period is billed by it. Raises UnknownPlan."""
     check_plan(catalog, plan)

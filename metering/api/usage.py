@@ -54,6 +54,7 @@ def _meter(usage: MeterUsage) -> dict[str, Any]:
         "limit": usage.limit,
         "remaining": usage.remaining,
         "included": usage.included,
+        "included_unit": usage.included_unit,
         "percent": usage.percent,
         "resets_at": usage.resets_at,
     }

@@ -6,17 +6,29 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from metering.errors import MeteringError
-from metering.models import Customer, Period
+from metering.errors import IntakeUnavailable, MeteringError
+from metering.models import Customer, Inbox, PartitionRow, Period
+from metering.store.backlog import backlogs
 from metering.store.drain import lock_partitions
 from metering.store.state import touch
+
+INBOX_MARGIN = timedelta(minutes=1)
+"""Usage was admitted a little before its row in the inbox was written."""
 
 
 class UnknownTimeZone(MeteringError):
     code = "unknown-time-zone"
+
+
+class PeriodUnknown(MeteringError):
+    """A customer has no billing period for this moment: the job that makes them has not run for long."""
+
+    code = "period-unknown"
 
 
 def zone(name: str) -> ZoneInfo:
@@ -86,34 +98,55 @@ def customers_without_next(session: Session, now: datetime, limit: int = 500) ->
     return session.scalars(query).all()
 
 
-def close_periods(session: Session, *, now: datetime, grace_seconds: float) -> int:
-    """Close the periods that ended more than `grace_seconds` ago, for good; how many.
+def close_periods(session: Session, redis: Redis, *, now: datetime, grace_seconds: float) -> int:
+    """Close the periods that ended more than `grace_seconds` ago, for good; of how many customers.
 
     From then on late events count in the current period. Stripe takes usage of an old period until its invoice is
     finalised, by default one hour after the end: https://docs.stripe.com/billing/subscriptions/usage-based.
+    A period stays open as long as usage that was admitted before its end still waits to be stored.
+
+    Raises:
+        IntakeUnavailable: Redis is away, so nobody knows what waits.
     """
-    ended = select(Period.id).where(
-        Period.closed_at.is_(None), Period.ends_at <= now - timedelta(seconds=grace_seconds)
-    )
-    if session.scalar(ended.limit(1)) is None:
+    ended = Period.closed_at.is_(None) & (Period.ends_at <= now - timedelta(seconds=grace_seconds))
+    if session.scalar(select(Period.id).where(ended).limit(1)) is None:
         return 0
     # A drain decides by `closed_at` where an event counts: none may be at work on that decision.
     lock_partitions(session, wait=True)
-    closed = session.execute(
-        update(Period).where(Period.id.in_(ended)).values(closed_at=now).returning(Period.customer_id)
-    ).scalars()
-    customers = sorted(set(closed))
-    touch(session, customers)
-    return len(customers)
+    closed: set[int] = set()
+    for partition, complete_until in _complete_until(session, redis, now).items():
+        theirs = select(Customer.id).where(Customer.partition == partition)
+        closed.update(
+            session.scalars(
+                update(Period)
+                .where(ended, Period.ends_at <= complete_until, Period.customer_id.in_(theirs))
+                .values(closed_at=now)
+                .returning(Period.customer_id)
+            )
+        )
+    touch(session, sorted(closed))
+    return len(closed)
+
+
+def _complete_until(session: Session, redis: Redis, now: datetime) -> dict[int, datetime]:
+    """By partition, the moment until which all admitted usage is stored. Partitions to be rebuilt are left out."""
+    rows = session.scalars(select(PartitionRow)).all()
+    try:
+        found = backlogs(redis, rows)
+    except RedisError as error:
+        raise IntakeUnavailable("Redis did not answer") from error
+    waits = select(Inbox.partition, func.min(Inbox.created_at)).group_by(Inbox.partition)
+    kept = {row[0]: row[1] - INBOX_MARGIN for row in session.execute(waits)}
+    return {one.partition: min(one.oldest or now, kept.get(one.partition, now)) for one in found if not one.lost}
 
 
 def current_period(session: Session, customer_id: int, now: datetime) -> Period:
-    """The stored period that holds `now`. Raises MeteringError where none is stored (yet)."""
+    """The stored period that holds `now`. Raises PeriodUnknown where none is stored yet."""
     period = session.scalars(
         select(Period).where(Period.customer_id == customer_id, Period.starts_at <= now, Period.ends_at > now)
     ).one_or_none()
     if period is None:
-        raise MeteringError("the billing period that holds this moment is not stored", at=now)
+        raise PeriodUnknown("the billing period that holds this moment is not stored yet", at=now)
     return period
 
 

@@ -19,6 +19,7 @@ MAX_UNITS = 2**53 - 1
 Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 JsonPath = Annotated[str, Field(pattern=r"^\$(\.[A-Za-z_][A-Za-z0-9_-]*)+$")]
 Amount = Annotated[Decimal, BeforeValidator(exact), Field(ge=0)]
+LimitMode = Literal["hard", "soft", "none"]
 Aggregation = Literal["sum", "count", "max", "min", "avg", "latest", "unique_count", "time_weighted"]
 
 
@@ -172,7 +173,7 @@ class Catalog(Noun):
         """The price of a meter in a plan: the plan's own, else the catalog's, else None (it costs nothing)."""
         return self.plans[plan_key].prices.get(meter_key) or self.prices.get(meter_key)
 
-    def limit_units(self, plan_key: str, meter: Meter) -> tuple[int | None, str]:
+    def limit_units(self, plan_key: str, meter: Meter) -> tuple[int | None, LimitMode]:
         """The limit of a meter in a plan as scaled units and its mode: (None, "none") where there is none."""
         limit = self.plans[plan_key].limits.get(meter.key)
         return (None, "none") if limit is None else (meter.to_units(limit.value), limit.mode)

@@ -1,28 +1,31 @@
 """`customers`, `users` and `keys`: who is billed, who logs in, who calls."""
 
 import sys
+from collections.abc import Callable
 
 import click
 from flask.cli import AppGroup
+from sqlalchemy.orm import Session
 
-from metering.accounts.customers import create_customer, find_customer
-from metering.accounts.keys import CUSTOMER_SCOPES, SCOPES, create_key
+from metering.accounts.customers import change_plan, create_customer, find_customer, set_status
+from metering.accounts.keys import CUSTOMER_SCOPES, SCOPES, create_key, keys_of, revoke_key
 from metering.accounts.users import add_member, create_user
-from metering.cli.common import current_metering, explained
-from metering.errors import IntakeUnavailable
-from metering.models import ROLES
+from metering.cli.common import actor, current_metering, explained
+from metering.errors import Conflict, IntakeUnavailable, NotFound
+from metering.models import ROLES, AuditEntry, Customer
 from metering.store import inbox
 from metering.store.state import send_unsent
 
 
 def register(commands: AppGroup) -> None:
-    for name, help_text, command in (
-        ("customers", "The billed parties.", create_customer_command),
-        ("users", "The people who log in.", create_user_command),
-        ("keys", "API keys.", create_key_command),
+    for name, help_text, members in (
+        ("customers", "The billed parties.", (create_customer_command, plan, suspend, activate, stripe_id)),
+        ("users", "The people who log in.", (create_user_command,)),
+        ("keys", "API keys.", (create_key_command, revoke)),
     ):
         group = AppGroup(name, help=help_text)
-        group.add_command(command)
+        for command in members:
+            group.add_command(command)
         commands.add_command(group)
 
 
@@ -97,6 +100,72 @@ def create_key_command(customer_key: str | None, operator: bool, name: str, scop
             _, made = create_key(session, customer, name=name, scopes=chosen, now=runtime.clock(), by_operator=True)
         push_state()
     click.echo(made.secret)
+
+
+@click.command("plan")
+@click.argument("customer")
+@click.argument("plan_key")
+def plan(customer: str, plan_key: str) -> None:
+    """Put a customer on another plan, from now on."""
+    _change(customer, f"plan {plan_key}", lambda session, found: _change_plan(session, found, plan_key))
+
+
+@click.command("suspend")
+@click.argument("customer")
+def suspend(customer: str) -> None:
+    """Serve a customer no metered call until it is activated again."""
+    _change(customer, "suspended", lambda session, found: set_status(session, found, "suspended"))
+
+
+@click.command("activate")
+@click.argument("customer")
+def activate(customer: str) -> None:
+    """Serve a suspended customer again."""
+    _change(customer, "active", lambda session, found: set_status(session, found, "active"))
+
+
+@click.command("stripe")
+@click.argument("customer")
+@click.argument("stripe_customer_id")
+def stripe_id(customer: str, stripe_customer_id: str) -> None:
+    """Say which customer of Stripe's (cus_…) this one is; what it owes is reported from then on."""
+    _change(customer, stripe_customer_id, lambda _, found: setattr(found, "stripe_customer_id", stripe_customer_id))
+
+
+@click.command("revoke")
+@click.argument("prefix")
+@click.option("--customer", "customer_key", required=True)
+def revoke(prefix: str, customer_key: str) -> None:
+    """Revoke the API key of a customer that begins with PREFIX; every process obeys within a second."""
+    _change(customer_key, f"key {prefix} revoked", lambda session, found: _revoke(session, found, prefix))
+
+
+def _change(customer_key: str, what: str, change: Callable[[Session, Customer], object]) -> None:
+    """Change a customer, send it to the intake at once, and write down who did it."""
+    runtime = current_metering().runtime
+    with explained():
+        with runtime.transaction() as session:
+            found = find_customer(session, customer_key)
+            change(session, found)
+            detail = {"change": what}
+            session.add(AuditEntry(actor=actor(), action="customer.change", customer_id=found.id, detail=detail))
+        push_state()
+    click.echo(f"{customer_key}: {what}", err=True)
+
+
+def _change_plan(session: Session, customer: Customer, plan_key: str) -> None:
+    runtime = current_metering().runtime
+    change_plan(session, runtime.catalog, customer, plan_key, now=runtime.clock())
+
+
+def _revoke(session: Session, customer: Customer, prefix: str) -> None:
+    """Raises NotFound, and Conflict for a prefix that several keys begin with."""
+    found = [key for key in keys_of(session, customer) if key.prefix.startswith(prefix) and key.revoked_at is None]
+    if not found:
+        raise NotFound(f"no key of {customer.key!r} that works begins with {prefix!r}")
+    if len(found) > 1:
+        raise Conflict(f"{len(found)} keys begin with {prefix!r}: write more of it")
+    revoke_key(session, customer, found[0].id, now=current_metering().runtime.clock())
 
 
 def push_state() -> None:

@@ -1,6 +1,5 @@
 """`usage`, `status`, `verify`, `rebuild`, `events` and `set-aside`: looking, proving, mending."""
 
-import getpass
 import sys
 from decimal import Decimal
 
@@ -9,7 +8,7 @@ from flask.cli import AppGroup
 from sqlalchemy import select
 
 from metering.accounts.customers import find_customer
-from metering.cli.common import current_metering, explained, json_option, print_json
+from metering.cli.common import actor, current_metering, explained, json_option, print_json
 from metering.keeper import Keeper
 from metering.models import SetAside
 from metering.service import MeterUsage
@@ -30,6 +29,7 @@ def register(commands: AppGroup) -> None:
     set_aside = AppGroup("set-aside", help="Messages that could not become events.")
     set_aside.add_command(list_set_aside)
     set_aside.add_command(replay_set_aside)
+    set_aside.add_command(dismiss_set_aside)
     commands.add_command(set_aside)
 
 
@@ -187,6 +187,12 @@ def replay_set_aside(number: int) -> None:
     click.echo(f"message {number} replayed", err=True)
 
 
-def actor() -> str:
-    """Who the audit log names: the account that runs the command."""
-    return f"cli:{getpass.getuser()}"
+@click.command("dismiss")
+@click.argument("number", type=int)
+@reason_option
+def dismiss_set_aside(number: int, reason: str) -> None:
+    """Decide that a message will never become an event."""
+    runtime = current_metering().runtime
+    with explained(), runtime.transaction() as session:
+        mending.dismiss_set_aside(session, number, reason=reason, actor=actor(), now=runtime.clock())
+    click.echo(f"message {number} dismissed", err=True)

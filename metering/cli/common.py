@@ -1,5 +1,6 @@
 """What all commands share: the runtime, errors as one clear line, JSON when asked for."""
 
+import getpass
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,11 @@ def explained() -> Iterator[None]:
         raise click.ClickException(error.message) from None
     except OperationalError as error:
         raise click.ClickException(f"The database does not answer: {str(error).splitlines()[0]}") from None
+
+
+def actor() -> str:
+    """Who the audit log names: the account that runs the command."""
+    return f"cli:{getpass.getuser()}"
 
 
 def print_json(body: Any) -> None:

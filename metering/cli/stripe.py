@@ -6,8 +6,7 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy import select
 
-from metering.cli.books import actor
-from metering.cli.common import current_metering, explained, json_option, print_json
+from metering.cli.common import actor, current_metering, explained, json_option, print_json
 from metering.models import Customer, MeterRow, StripeReport
 from metering.stripe_sync import ledger
 from metering.stripe_sync.reporting import report
@@ -30,6 +29,8 @@ def report_now(open_hours: bool, as_json: bool) -> None:
     if as_json:
         print_json(asdict(sent))
         return
+    if current_metering().settings.stripe == "off":
+        click.echo("METERING_STRIPE is off: nothing is reported", err=True)
     click.echo(f"{sent.accepted} accepted, {sent.postponed} postponed, {sent.parked} parked")
     if sent.stopped:
         raise click.ClickException(f"sending stopped: {sent.stopped}")
@@ -51,6 +52,7 @@ def list_parked(as_json: bool) -> None:
         rows = [
             {
                 "id": row.id,
+                "account": row.account,
                 "customer": customer,
                 "meter": meter,
                 "hour": row.hour,

@@ -19,9 +19,9 @@ from metering.dashboard.access import Access, current_metering, database_is_away
 from metering.dashboard.faults import DATABASE_AWAY
 from metering.errors import IntakeUnavailable, UnknownCustomer
 from metering.extensions import db
-from metering.intake.values import Span
+from metering.intake.values import MeterStanding, Span
 from metering.models import ApiKey, Customer, Level, MeterRow, PartitionRow, Period, PeriodTotal
-from metering.service import MeterUsage, Summary, percent_of
+from metering.service import MeterUsage, Summary, usage_of
 from metering.store.state import touch
 
 T = TypeVar("T")
@@ -112,20 +112,8 @@ def _levels(session: Session, customer_id: int) -> dict[str, Decimal]:
 
 def _usage(catalog: Catalog, period: Period, meter: Meter, units: Decimal) -> MeterUsage:
     limit, mode = catalog.limit_units(period.plan, meter)
-    price = catalog.price(period.plan, meter.key)
-    return MeterUsage(
-        meter=meter.key,
-        name=meter.name,
-        unit=meter.unit,
-        used=meter.to_quantity(units),
-        held=Decimal(0),
-        limit=None if limit is None else meter.to_quantity(limit),
-        limit_mode=mode,
-        remaining=None if limit is None else meter.to_quantity(max(0, limit - int(units))),
-        included=price.included if price else None,
-        percent=percent_of(int(units), limit),
-        resets_at=None if meter.is_level else period.ends_at,
-    )
+    standing = MeterStanding(meter.key, mode, limit, used=int(units), held=0)
+    return usage_of(catalog, period.plan, standing, period.ends_at)
 
 
 @dataclass(frozen=True, slots=True)

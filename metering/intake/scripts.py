@@ -37,4 +37,4 @@ def run(redis: Redis, name: str, partition: int, *args: str | bytes | int | floa
         except NoScriptError:
             return redis.execute_command("EVAL", text, 1, key, *args)  # type: ignore[no-untyped-call]
     except RedisError as error:
-        raise IntakeUnavailable(f"Redis did not answer: {error}") from error
+        raise IntakeUnavailable("Redis did not answer") from error

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
 
-LimitMode = Literal["hard", "soft", "none"]
+from metering.catalog.schema import LimitMode
 
 
 @dataclass(frozen=True, slots=True)

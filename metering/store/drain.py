@@ -64,7 +64,7 @@ def drain(session: Session, redis: Redis, *, now: datetime, most: int = MAX_ROWS
         waiting = _look(redis, partitions, drained)
         rows, faults, offsets = _read(redis, waiting, most)
     except RedisError as error:
-        raise IntakeUnavailable(f"Redis did not answer: {error}") from error
+        raise IntakeUnavailable("Redis did not answer") from error
     visit("drain.read")
     drained.stored = store_rows(session, rows)
     set_aside(session, [*faults, *drained.stored.faults])

@@ -4,6 +4,7 @@ A row holds one event with its identity. Feeding it goes through the same script
 after it was counted already, changes nothing.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 from metering.errors import InvalidUsage, MeteringError, UnknownCustomer, UsageConflict
 from metering.intake.admission import MAX_EVENTS_PER_SCRIPT, Intake
 from metering.intake.event import UsageEvent
+from metering.intake.refusals import StaleState
 from metering.models import Inbox
 from metering.store.batch import set_aside
 from metering.store.stream import Fault
@@ -40,10 +42,14 @@ def feed(session: Session, intake: Intake, *, now: datetime, identity_window_sec
     by_partition: dict[int, list[Inbox]] = {}
     for row in rows:
         by_partition.setdefault(row.partition, []).append(row)
+    done: list[int] = []
     for partition, waiting in by_partition.items():
-        _feed(session, intake, partition, waiting, now, identity_window_seconds)
-    session.execute(delete(Inbox).where(Inbox.id.in_([row.id for row in rows])))
-    return len(rows)
+        # A customer whose period is not known yet holds up its own partition only, until the job has made it.
+        with contextlib.suppress(StaleState):
+            _feed(session, intake, partition, waiting, now, identity_window_seconds)
+            done += [row.id for row in waiting]
+    session.execute(delete(Inbox).where(Inbox.id.in_(done)))
+    return len(done)
 
 
 def _feed(

@@ -18,7 +18,7 @@ def carry_last_used(session: Session, redis: Redis, partitions: int) -> int:
             pipe.hgetall(scripts.prefix(partition) + "seen")
         seen = {int(key): from_micros(int(at)) for answer in pipe.execute() for key, at in answer.items()}
     except RedisError as error:
-        raise IntakeUnavailable(f"Redis did not answer: {error}") from error
+        raise IntakeUnavailable("Redis did not answer") from error
     if seen:
         session.execute(
             text("""

@@ -1,7 +1,8 @@
 """Rebuilding the live counters of a partition from PostgreSQL, exactly, after Redis lost them.
 
 While it runs the partition has no generation key, so admission answers as in an outage. Whatever still stands in the
-stream is stored first, without regard to the offset: identities see to it that nothing counts twice.
+stream is stored first, without regard to the offset: identities see to it that nothing counts twice. The stream itself
+is dropped only when that is committed, so a rebuild may be killed at any point and is simply begun anew.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from metering.catalog import Catalog
 from metering.errors import IntakeUnavailable
+from metering.failpoints import visit
 from metering.intake import scripts
 from metering.models import ApiKey, Correction, Customer, Level, MeterRow, PartitionRow, Period, PeriodTotal
 from metering.store.batch import set_aside, store_rows
@@ -44,19 +46,22 @@ def rebuild(session: Session, redis: Redis, catalog: Catalog, partition: int, *,
         session.execute(delete(Correction).where(Correction.partition == partition))
         redis.mset({key + "seq": 0, key + "fixed": newest})
     except RedisError as error:
-        raise IntakeUnavailable(f"Redis did not answer: {error}") from error
+        raise IntakeUnavailable("Redis did not answer") from error
     _resend_state(session, redis, catalog, partition, now)
     row.generation += 1
     row.sequence = 0
+    visit("rebuild.before_commit")
     return row.generation
 
 
 def open_partition(redis: Redis, partition: int, generation: int) -> None:
     """Let admission in again, now that the new generation is committed. Raises IntakeUnavailable."""
+    key = scripts.prefix(partition)
     try:
-        redis.set(scripts.prefix(partition) + "gen", generation)
+        redis.unlink(key + "stream")  # all of it is of older generations, and stored
+        redis.set(key + "gen", generation)
     except RedisError as error:
-        raise IntakeUnavailable(f"Redis did not answer: {error}") from error
+        raise IntakeUnavailable("Redis did not answer") from error
 
 
 def _store_what_is_left(session: Session, redis: Redis, partition: int) -> None:
@@ -77,8 +82,8 @@ def _by_generation(answer: RawEntries) -> Iterable[tuple[int, RawEntries]]:
 
 
 def _forget(redis: Redis, key: str) -> None:
-    """Drop the partition's counters, state and stream. Remembered identities and stored answers stay."""
-    names = [key + "stream"]
+    """Drop the partition's counters and state. The stream, remembered identities and stored answers stay."""
+    names: list[str] = []
     for kind in COUNTERS:
         names += [name.decode() for name in redis.scan_iter(match=key + kind + "*", count=1_000)]
     for start in range(0, len(names), 1_000):

@@ -9,60 +9,58 @@ from redis.exceptions import RedisError
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from metering.intake import scripts
 from metering.models import Correction, Inbox, PartitionRow, SetAside
+from metering.store.backlog import Backlog, backlogs
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """`backlog_entries` wait in the streams; `lag_seconds` since the last drain of a partition that has some."""
+    """`backlog_entries` wait in the streams, the oldest since `lag_seconds`. None: nobody knows while Redis is away."""
 
     redis_up: bool
-    backlog_entries: int
-    lag_seconds: float
-    lost_partitions: int
+    backlog_entries: int | None
+    lag_seconds: float | None
+    lost_partitions: int | None
     set_aside: int
     inbox: int
     corrections: int
 
     def gauges(self) -> Iterator[tuple[str, float, str]]:
-        """Name, value and meaning of each figure."""
-        yield "redis_up", float(self.redis_up), "1 when Redis answers"
-        yield "backlog_entries", self.backlog_entries, "Stream entries that are not in PostgreSQL yet"
-        yield "drain_lag_seconds", self.lag_seconds, "Seconds since a partition with a backlog was last drained"
-        yield "lost_partitions", self.lost_partitions, "Partitions whose live counters wait to be rebuilt"
-        yield "set_aside_messages", self.set_aside, "Messages set aside that nobody has decided on"
-        yield "inbox_events", self.inbox, "Events that wait in PostgreSQL for Redis"
-        yield "pending_corrections", self.corrections, "Corrections of live counters not applied yet"
+        """Name, value and meaning of each figure that is known."""
+        figures = (
+            ("redis_up", float(self.redis_up), "1 when Redis answers"),
+            ("backlog_entries", self.backlog_entries, "Stream entries that are not in PostgreSQL yet"),
+            ("drain_lag_seconds", self.lag_seconds, "Age of the oldest entry that is not in PostgreSQL yet"),
+            ("lost_partitions", self.lost_partitions, "Partitions whose live counters wait to be rebuilt"),
+            ("set_aside_messages", self.set_aside, "Messages set aside that nobody has decided on"),
+            ("inbox_events", self.inbox, "Events that wait in PostgreSQL for Redis"),
+            ("pending_corrections", self.corrections, "Corrections of live counters not applied yet"),
+        )
+        for name, value, meaning in figures:
+            if value is not None:
+                yield name, value, meaning
 
 
 def flow(session: Session, redis: Redis, *, now: datetime) -> Flow:
     """Never raises for a Redis that is away: that is one of the things it tells."""
     partitions = session.scalars(select(PartitionRow).order_by(PartitionRow.partition)).all()
-    backlog, lag, lost, up = 0, 0.0, 0, True
     try:
-        pipe = redis.pipeline(transaction=False)
-        for partition in partitions:
-            pipe.mget(scripts.prefix(partition.partition) + "gen", scripts.prefix(partition.partition) + "seq")
-        answers = pipe.execute()
+        found = backlogs(redis, partitions)
     except RedisError:
-        answers, up = [], False
-    for partition, (generation, sequence) in zip(partitions, answers, strict=False):
-        waiting = int(sequence or 0) - partition.sequence
-        if generation is None or int(generation) != partition.generation or waiting < 0:
-            lost += 1
-        elif waiting:
-            backlog += waiting
-            lag = max(lag, (now - partition.drained_at).total_seconds() if partition.drained_at else 0.0)
+        found = None
     return Flow(
-        redis_up=up,
-        backlog_entries=backlog,
-        lag_seconds=lag,
-        lost_partitions=lost,
+        redis_up=found is not None,
+        backlog_entries=None if found is None else sum(one.entries for one in found),
+        lag_seconds=None if found is None else max((_age(one, now) for one in found), default=0.0),
+        lost_partitions=None if found is None else sum(one.lost for one in found),
         set_aside=_count(session, select(func.count()).where(SetAside.resolved_at.is_(None))),
         inbox=_count(session, select(func.count(Inbox.id))),
         corrections=_count(session, select(func.count(Correction.id))),
     )
+
+
+def _age(backlog: Backlog, now: datetime) -> float:
+    return 0.0 if backlog.oldest is None else max(0.0, (now - backlog.oldest).total_seconds())
 
 
 def _count(session: Session, query: Select[int]) -> int:

@@ -117,7 +117,7 @@ def _read_live(snapshot: Connection, redis: Redis) -> _Live:
             if not _read_partition(snapshot, redis, partition, generation, sequence, counters, undrained):
                 lost.append(partition)
     except RedisError as error:
-        raise IntakeUnavailable(f"Redis did not answer: {error}") from error
+        raise IntakeUnavailable("Redis did not answer") from error
     return _Live(counters, undrained, tuple(lost))
 
 

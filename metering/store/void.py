@@ -92,9 +92,7 @@ def replay_set_aside(session: Session, set_aside_id: int, *, actor: str, now: da
         NotFound: there is no such message, or it was resolved before.
         Conflict: it still cannot become an event; it stays set aside.
     """
-    kept = session.get(SetAside, set_aside_id, with_for_update=True)
-    if kept is None or kept.resolved_at is not None:
-        raise NotFound("no message that waits has this number", id=set_aside_id)
+    kept = _waiting(session, set_aside_id)
     lock_partition(session, kept.partition)
     try:
         row = decode(kept.partition, kept.position, kept.item, b"0||0|", kept.message)
@@ -106,6 +104,21 @@ def replay_set_aside(session: Session, set_aside_id: int, *, actor: str, now: da
     kept.resolved_at, kept.resolution = now, "replayed"
     session.add(AuditEntry(at=now, actor=actor, action="set_aside.replay", detail={"id": set_aside_id}))
     return stored
+
+
+def dismiss_set_aside(session: Session, set_aside_id: int, *, reason: str, actor: str, now: datetime) -> None:
+    """Decide that a message will never become an event; it is kept. Raises NotFound."""
+    kept = _waiting(session, set_aside_id)
+    kept.resolved_at, kept.resolution = now, "dismissed"
+    detail = {"id": set_aside_id, "reason": reason}
+    session.add(AuditEntry(at=now, actor=actor, action="set_aside.dismiss", detail=detail))
+
+
+def _waiting(session: Session, set_aside_id: int) -> SetAside:
+    kept = session.get(SetAside, set_aside_id, with_for_update=True)
+    if kept is None or kept.resolved_at is not None:
+        raise NotFound("no message that waits has this number", id=set_aside_id)
+    return kept
 
 
 def _find(session: Session, customer: Customer, source: str, id: str) -> Event:

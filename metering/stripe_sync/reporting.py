@@ -5,6 +5,7 @@ still open, so that a call shows up within the minute; real Stripe gets closed h
 """
 
 import os
+from collections import Counter
 from dataclasses import asdict
 from functools import lru_cache
 
@@ -13,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from metering.errors import ConfigurationError
-from metering.models import Customer
+from metering.models import Customer, StripeMeter
 from metering.runtime import Runtime
 from metering.settings import Settings
 from metering.stripe_sync.gateway import STANDIN, StripeApi, connect
@@ -45,6 +46,8 @@ def report(runtime: Runtime, *, open_hours: bool = False) -> SendReport:
         _make_customers(runtime, gateway)
     if is_standin or gateway.account not in _linked:
         _link_meters(runtime, gateway, create=is_standin)
+    with runtime.transaction() as session:
+        forget_old_changes(session, now=runtime.clock())
     delay = OPEN_HOURS_TOO if open_hours or is_standin else settings.settle_delay_seconds
     while _owe_some(runtime, gateway.account, delay):
         pass
@@ -55,11 +58,12 @@ def report(runtime: Runtime, *, open_hours: bool = False) -> SendReport:
 
 
 def stripe_status(runtime: Runtime, session: Session) -> dict[str, float]:
-    """Figures for `status`, without asking Stripe; empty with METERING_STRIPE=off."""
-    if runtime.settings.stripe == "off":
-        return {}
-    status = ledger_status(session, gateway_for(runtime.settings).account, runtime.clock())
-    return {f"stripe_{name}": float(value or 0) for name, value in asdict(status).items()}
+    """Figures for `status`, added up over the accounts that were ever linked; Stripe itself is not asked."""
+    figures: Counter[str] = Counter()
+    for account in session.scalars(select(StripeMeter.account).distinct()):
+        status = ledger_status(session, account, runtime.clock())
+        figures.update({f"stripe_{name}": float(value or 0) for name, value in asdict(status).items()})
+    return dict(figures)
 
 
 def gateway_for(settings: Settings) -> StripeApi:
@@ -82,7 +86,6 @@ def _link_meters(runtime: Runtime, gateway: StripeApi, *, create: bool) -> None:
     meters = find_meters(gateway, runtime.catalog, os.environ, create=create)
     with runtime.transaction() as session:
         link_meters(session, gateway.account, meters)
-        forget_old_changes(session, now=runtime.clock())
     _linked.add(gateway.account)
 
 

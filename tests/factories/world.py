@@ -103,7 +103,7 @@ class World:
         return make_event(self.catalog.meters[meter], customer=customer, quantity=quantity, **more)
 
     def close_periods(self, grace_seconds: float = 0) -> None:
-        close_periods(self.session, now=self.now, grace_seconds=grace_seconds)
+        close_periods(self.session, self.redis, now=self.now, grace_seconds=grace_seconds)
         self.session.commit()
         self.send()
 

@@ -130,7 +130,7 @@ def test_a_message_set_aside_is_listed_and_replayed_once_its_cause_is_mended(run
     world.record(event)
     world.drain()
     (kept,) = json.loads(run("set-aside", "list", "--json").stdout)
-    assert (kept["reason"], kept["customer"]) == ("unknown_meter", "acme")
+    assert (kept["reason"], kept["customer"]) == ("unknown-meter", "acme")
     run("set-aside", "replay", str(kept["id"]), status=1)
 
     world.session.execute(text("UPDATE meters SET key = 'api_call' WHERE key = 'gone'"))
@@ -141,6 +141,45 @@ def test_a_message_set_aside_is_listed_and_replayed_once_its_cause_is_mended(run
     assert world.total() == 4 == world.used()
     assert world.session.scalars(select(SetAside.resolution)).one() == "replayed"
     run("verify")
+
+
+def test_a_message_set_aside_can_be_dismissed(run, world: World) -> None:
+    world.customer()
+    event = world.event()
+    object.__setattr__(event, "properties", "{no json")
+    world.record(event)
+    world.drain()
+
+    (kept,) = json.loads(run("set-aside", "list", "--json").stdout)
+    run("set-aside", "dismiss", str(kept["id"]), "--reason", "a client's bug")
+
+    assert json.loads(run("set-aside", "list", "--json").stdout) == []
+    run("set-aside", "dismiss", str(kept["id"]), "--reason", "again", status=1)
+
+
+def test_plan_suspension_and_revocation_hold_at_the_next_call(run, world: World, app: Flask) -> None:
+    run("customers", "create", "acme", "--name", "Acme", "--plan", "free")
+    secret = run("keys", "create", "--customer", "acme", "--name", "server").stdout.strip()
+    headers = {"Authorization": f"Bearer {secret}"}
+    client = app.test_client()
+
+    def ping() -> tuple[int, str | None]:
+        answer = client.get("/api/v1/sample/ping", headers=headers)
+        return answer.status_code, answer.headers.get("X-RateLimit-Limit")
+
+    assert ping() == (200, "1000")
+    run("customers", "plan", "acme", "pro")
+    assert ping() == (200, "100000")
+    run("customers", "suspend", "acme")
+    assert ping() == (403, None)
+    run("customers", "activate", "acme")
+    run("customers", "stripe", "acme", "cus_123")
+    assert ping()[0] == 200
+    run("keys", "revoke", "nonsense", "--customer", "acme", status=1)
+    run("keys", "revoke", secret[:8], "--customer", "acme")
+    assert ping() == (401, None)
+    changes = world.session.scalars(select(AuditEntry.detail).order_by(AuditEntry.id)).all()
+    assert [one["change"] for one in changes][:3] == ["plan pro", "suspended", "active"]
 
 
 def test_rebuild_brings_a_wrong_counter_back(run, world: World) -> None:
@@ -157,4 +196,4 @@ def test_rebuild_brings_a_wrong_counter_back(run, world: World) -> None:
 
 
 def test_stripe_report_does_nothing_while_stripe_is_off(run) -> None:
-    assert "0 accepted" in run("stripe", "report").output
+    assert "METERING_STRIPE is off" in run("stripe", "report").output

@@ -32,6 +32,7 @@ class Running:
             name: value for name, value in os.environ.items() if not name.startswith(("METERING_", "STRIPE"))
         }
         environment |= {"METERING_HOME": str(home), "PORT": str(port)}
+        self.environment = environment
         with log.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "metering"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
@@ -58,6 +59,10 @@ class Running:
     def used(self) -> int:
         meters = self.call("/api/v1/usage")["meters"]
         return int(next(one["used"] for one in meters if one["meter"] == "api_call"))  # type: ignore[attr-defined]
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        flask = [sys.executable, "-m", "flask", "--app", "wsgi", "metering", *words]
+        return subprocess.run(flask, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
 
     def kill(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
@@ -87,8 +92,11 @@ def test_it_works_at_once_and_comes_back_with_its_data_after_any_kill(home: Path
     assert first.ended() == 0
     assert Embedded(home).pids() == {"postgres": [], "redis": []}
 
-    # When a second one has its web server killed: all stops, with a status that says so.
+    # Then commands beside the second one need to be told where it is, and nothing else.
     second = Running(home, port, tmp_path / "2")
+    assert second.command("verify").returncode == 0
+
+    # When it has its web server killed: all stops, with a status that says so.
     assert second.used() == 1
     second.call("/api/v1/sample/ping")
     second.kill(second.children["web"])

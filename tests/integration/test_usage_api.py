@@ -30,6 +30,7 @@ def test_usage_is_one_line_a_meter(acme: ApiConsumer, world: World) -> None:
         "limit": 1000,
         "remaining": 997,
         "included": 10_000,
+        "included_unit": "API call",
         "percent": 0.3,
         "resets_at": "2026-12-01T00:00:00Z",
     }

@@ -10,6 +10,7 @@ from metering.intake.scripts import prefix
 from metering.models import LedgerEntry, Period, StripeReport
 from metering.store.accruals import close_hours
 from metering.store.meters import meter_ids
+from metering.store.rebuild import rebuild
 from metering.store.verify import verify
 from metering.store.void import correct, void
 from tests.factories.world import World
@@ -125,6 +126,31 @@ def test_a_rebuild_after_redis_was_lost_makes_the_books_agree_again(books: World
 def test_a_rebuild_keeps_what_still_stood_in_the_stream(books: World, engine: Engine) -> None:
     used = books.used()
     books.redis.delete(*[prefix(number) + "gen" for number in range(4)])
+    books.rebuild_lost()
+
+    assert failed(engine, books) == {}
+    assert books.used() == used == books.total()
+
+
+def test_a_rebuild_that_is_broken_off_before_its_commit_loses_nothing(books: World, engine: Engine) -> None:
+    books.record(*(books.event("acme", "api_call", 1) for _ in range(10)))
+    used = books.used()
+    for partition in range(4):
+        rebuild(books.session, books.redis, books.catalog, partition, now=books.now)
+        books.session.rollback()
+
+    books.rebuild_lost()
+
+    assert failed(engine, books) == {}
+    assert books.used() == used == books.total()
+
+
+def test_a_rebuild_that_is_broken_off_after_its_commit_loses_nothing(books: World, engine: Engine) -> None:
+    used = books.used()
+    for partition in range(4):
+        rebuild(books.session, books.redis, books.catalog, partition, now=books.now)
+        books.session.commit()
+
     books.rebuild_lost()
 
     assert failed(engine, books) == {}

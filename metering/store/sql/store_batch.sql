@@ -115,9 +115,9 @@ drift AS (
 problems AS (
     SELECT i.partition, i.position, i.item,
         CASE
-            WHEN NOT EXISTS (SELECT FROM customers c WHERE c.key = i.customer) THEN 'unknown_customer'
-            WHEN NOT EXISTS (SELECT FROM meters m WHERE m.key = i.meter) THEN 'unknown_meter'
-            ELSE 'no_open_period'
+            WHEN NOT EXISTS (SELECT FROM customers c WHERE c.key = i.customer) THEN 'unknown-customer'
+            WHEN NOT EXISTS (SELECT FROM meters m WHERE m.key = i.meter) THEN 'unknown-meter'
+            ELSE 'no-open-period'
         END AS reason
     FROM input i LEFT JOIN batch b USING (partition, position, item)
     WHERE b.period_id IS NULL
