@@ -20,7 +20,7 @@ CALLS = 400
 
 def run() -> list[Result]:
     with product() as runtime:
-        _, secret = make_customer(runtime, "acme")
+        _, secret = make_customer(runtime, "acme", plan="pro")
         ours, theirs = our_app(runtime).test_client(), limiter_app(runtime).test_client()
         headers = {"Authorization": f"Bearer {secret}"}
         added_by_us, added_by_them = [], []

@@ -1,6 +1,5 @@
 """Letting a call in: by the intake, or, while it is away and the settings allow, on trust."""
 
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -18,19 +17,19 @@ from metering.service import Metering
 NO_SCOPE = "this API key does not carry the scope that is needed here"
 
 
-def ask_by_key(metering: Metering, secret: str | None, ask: Ask) -> tuple[Ask, int]:
-    """`ask` for the bearer of an API key, and the partition to ask. Raises NotAuthenticated."""
+def bearer_of(metering: Metering, secret: str | None) -> tuple[str, int]:
+    """The digest of an API key, and the partition to ask about it. Raises NotAuthenticated for what is no key."""
     partition = key_partition(secret) if secret else None
     if secret is None or partition is None or partition >= metering.settings.partitions:
         raise NotAuthenticated("send an API key: Authorization: Bearer mk_…")
-    return replace(ask, key_digest=key_digest(secret)), partition
+    return key_digest(secret), partition
 
 
 def check_caller(metering: Metering, secret: str | None, scope: str) -> None:
     """Raises NotAuthenticated or NotPermitted for a bearer who could not call; costs a round trip, holds nothing."""
-    ask, partition = ask_by_key(metering, secret, Ask(reserve={}))
+    digest, partition = bearer_of(metering, secret)
     runtime = metering.runtime
-    caller = runtime.intake.authenticate(ask.key_digest, partition, now=runtime.clock())
+    caller = runtime.intake.authenticate(digest, partition, now=runtime.clock())
     if scope not in caller.scopes:
         raise NotPermitted(NO_SCOPE)
 

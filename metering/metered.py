@@ -12,7 +12,7 @@ One path for all: admit, run the view, settle. A streaming answer settles when i
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import wraps
 from time import perf_counter
@@ -38,7 +38,7 @@ from metering.errors import (
     MeteringError,
     NotAuthenticated,
 )
-from metering.gate import ask_by_key, check_caller, let_in, rehearsed
+from metering.gate import bearer_of, check_caller, let_in, rehearsed
 from metering.intake.values import Ask, IdempotencyKey, MeterStanding, Replay, Span
 from metering.problems import build, problem
 from metering.service import CustomerOf, Metering
@@ -98,9 +98,8 @@ def metered(
 
 def api_key(request: Request) -> str | None:
     """The API key of a request: a bearer token (RFC 6750), or the `X-API-Key` header."""
-    if request.authorization is not None and request.authorization.type == "bearer":
-        return request.authorization.token
-    return request.headers.get("X-API-Key")
+    scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key")
 
 
 def _serve(metering: Metering, terms: Terms, run: Callable[[], Response]) -> Response:
@@ -145,14 +144,14 @@ def _let_in(metering: Metering, terms: Terms) -> Call | Replay:
     except (MeteringError, HTTPException):
         _check_caller(metering, terms)  # a stranger is told that it is one, whatever else is wrong
         raise
-    ask = Ask(reserve=held, scope=terms.scope, idempotency=idempotency)
     if rehearsing():
         customer = metering.customer_of() if metering.customer_of else None
-        return rehearsed(metering, replace(ask, customer=customer or ""), terms.meter, amounts[terms.meter])
+        return rehearsed(metering, Ask(held, customer=customer or ""), terms.meter, amounts[terms.meter])
     if metering.customer_of is None:
-        ask, partition = ask_by_key(metering, api_key(request), ask)
+        digest, partition = bearer_of(metering, api_key(request))
+        ask = Ask(held, key_digest=digest, scope=terms.scope, idempotency=idempotency)
     else:
-        ask = replace(ask, customer=_signed_in(metering.customer_of))
+        ask = Ask(held, customer=_signed_in(metering.customer_of), idempotency=idempotency)
         partition = metering.runtime.intake.partition(ask.customer)
     return let_in(metering, ask, partition, terms.meter, amounts[terms.meter])
 

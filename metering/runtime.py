@@ -6,6 +6,7 @@ Web, workers and commands share it; so does the extension in a host's app. Conne
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from redis import Redis
@@ -41,7 +42,7 @@ class Runtime:
     sessions: sessionmaker[Session]
     clock: Clock
 
-    @property
+    @cached_property
     def intake(self) -> Intake:
         settings = self.settings
         return Intake(self.redis, self.catalog.meters, settings.partitions, settings.lease_seconds)

@@ -68,6 +68,8 @@ class Meter(Noun):
             BadQuantity: not a finite number, negative (unless `signed`), more than `scale` decimal places, or
                 larger than 2^53 - 1 scaled units.
         """
+        if type(value) is int and not self.scale and 0 <= value <= MAX_UNITS:
+            return value  # what nearly all calls count
         try:
             scaled = exact(value).scaleb(self.scale)
         except (ValueError, ArithmeticError) as error:

@@ -1,5 +1,5 @@
 -- Who carries this key? ARGV: now, key digest. Answers {"ok", customer, key id, scopes}, or {code}.
-if not ready() then return { 'outage' } end
+if not generation then return { 'outage' } end
 local key = call('HMGET', P .. 'k:' .. ARGV[2], 'c', 'i', 's', 'x')
 if not key[2] or key[4] == '1' then return { 'unknown_key' } end
 volatile()

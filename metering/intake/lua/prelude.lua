@@ -29,16 +29,10 @@ local function durable() redis.set_repl(redis.REPL_ALL) end
 local function int(number) return string.format('%.0f', number) end
 local function num(text) return tonumber(text or '0') or 0 end
 
-local function split(text, mark)
-  local parts = {}
-  for part in string.gmatch(text .. mark, '(.-)%' .. mark) do parts[#parts + 1] = part end
-  return parts
-end
-
 local function period(text)
-  if not text or text == '' then return nil end
-  local parts = split(text, '|')
-  return { id = parts[1], starts = tonumber(parts[2]), ends = tonumber(parts[3]) }
+  if not text then return nil end
+  local id, starts, ends = string.match(text, '^(%d+)|(%d+)|(%d+)$')
+  return { id = id, starts = tonumber(starts), ends = tonumber(ends) }
 end
 
 -- The state of a customer, or nil. `limits` looks up the current period's ("0:") or the next one's ("1:").
@@ -46,7 +40,7 @@ local function customer_state(customer)
   local fields = call('HMGET', P .. 'c:' .. customer, 'v', 's', 'p0', 'p1', 'pp')
   if not fields[1] then return nil end
   return { status = fields[2], now = period(fields[3]), coming = period(fields[4]), past = period(fields[5]),
-           key = P .. 'c:' .. customer }
+           key = P .. 'c:' .. customer, u = P .. 'u:' .. customer .. ':', l = P .. 'l:' .. customer }
 end
 
 local function within(span, time) return span and time >= span.starts and time < span.ends end
@@ -73,9 +67,8 @@ local function limit_of(state, which, meter)
   return mode, value
 end
 
-local function used_of(customer, kind, period_id, meter)
-  if kind == 'l' then return num(call('HGET', P .. 'l:' .. customer, meter)) end
-  return num(call('HGET', P .. 'u:' .. customer .. ':' .. period_id, meter))
+local function used_of(state, kind, period_id, meter)
+  return num(call('HGET', kind == 'l' and state.l or state.u .. period_id, meter))
 end
 
 local function held_field(kind, period_id, meter)
@@ -84,22 +77,19 @@ end
 
 local function held_of(customer, field) return num(call('HGET', P .. 'h:' .. customer, field)) end
 
--- A reservation is stored as "period|field=units|field=units…".
+-- A reservation is stored as "period|field=units|field=units…". `held` is what it held, `left` what others still hold.
 local function drop_hold(customer, rid)
   local text = call('HGET', P .. 'r:' .. customer, rid)
   if not text then return nil end
-  local parts = split(text, '|')
-  local held = {}
-  for i = 2, #parts do
-    local field, units = string.match(parts[i], '^(.*)=(%-?%d+)$')
+  local held, left = {}, {}
+  for field, units in string.gmatch(text, '|([^|=]+)=(%d+)') do
     held[field] = tonumber(units)
-    if call('HINCRBY', P .. 'h:' .. customer, field, '-' .. units) == 0 then
-      call('HDEL', P .. 'h:' .. customer, field)
-    end
+    left[field] = call('HINCRBY', P .. 'h:' .. customer, field, '-' .. units)
+    if left[field] == 0 then call('HDEL', P .. 'h:' .. customer, field) end
   end
   call('HDEL', P .. 'r:' .. customer, rid)
   call('ZREM', P .. 'z:' .. customer, rid)
-  return { period = parts[1], held = held }
+  return { period = string.match(text, '^[^|]+'), held = held, left = left }
 end
 
 -- Quota whose process died comes free here, at the next call: no job is needed.
@@ -110,34 +100,34 @@ end
 
 -- The effect that `op` has on the live counter. For a level a set that comes late cannot be told here: the drain,
 -- which has the history, corrects the counter.
-local function effect_of(customer, op, kind, meter, units, time)
+local function effect_of(state, op, kind, meter, units, time)
   if kind == 'x' then return 0 end
   if kind == 'u' then return units end
-  local level = P .. 'l:' .. customer
-  local set_at = num(call('HGET', level, meter .. '@'))
+  local set_at = num(call('HGET', state.l, meter .. '@'))
   if op == 'change' then return time < set_at and 0 or units end
-  local changed_at = num(call('HGET', level, meter .. '~'))
+  local changed_at = num(call('HGET', state.l, meter .. '~'))
   if time < set_at or time < changed_at then return 0 end
-  return units - num(call('HGET', level, meter))
+  return units - num(call('HGET', state.l, meter))
 end
 
-local function count(customer, op, kind, period_id, meter, effect, time)
-  if kind == 'u' then
-    call('HINCRBY', P .. 'u:' .. customer .. ':' .. period_id, meter, int(effect))
-  elseif kind == 'l' then
-    local level = P .. 'l:' .. customer
-    call('HINCRBY', level, meter, int(effect))
-    local mark = meter .. (op == 'set' and '@' or '~')
-    if time > num(call('HGET', level, mark)) then call('HSET', level, mark, int(time)) end
-  end
+-- Count an effect; the live counter after it.
+local function count(state, op, kind, period_id, meter, effect, time)
+  if kind == 'u' then return call('HINCRBY', state.u .. period_id, meter, int(effect)) end
+  if kind == 'x' then return 0 end
+  local mark = meter .. (op == 'set' and '@' or '~')
+  if time > num(call('HGET', state.l, mark)) then call('HSET', state.l, mark, int(time)) end
+  return call('HINCRBY', state.l, meter, int(effect))
 end
 
 -- How long a running call's Idempotency-Key stays, in ms: a little longer than its lease, which is what counts.
 local function remembered(lease) return int(math.ceil(lease / 1000) + 1000) end
 
+-- The generation, or false: then nothing here may be believed.
+local generation = call('GET', P .. 'gen')
+
 -- Append one entry to the stream. `fields` alternate decision and message.
 local function append(fields)
-  local entry = call('GET', P .. 'gen') .. '-' .. int(call('INCR', P .. 'seq'))
+  local entry = generation .. '-' .. int(call('INCR', P .. 'seq'))
   call('XADD', P .. 'stream', entry, unpack(fields))
   return entry
 end
@@ -145,5 +135,3 @@ end
 local function decision(item, period_id, effect, flags)
   return (item - 1) .. '|' .. period_id .. '|' .. int(effect) .. '|' .. flags
 end
-
-local function ready() return call('EXISTS', P .. 'gen') == 1 end

@@ -5,7 +5,7 @@
 local now, enforce, identity_ttl, backlog = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], tonumber(ARGV[4])
 local FIRST, WIDTH = 5, 9
 
-if not ready() then return { 'outage' } end
+if not generation then return { 'outage' } end
 if call('XLEN', P .. 'stream') >= backlog then return { 'backlog' } end
 
 local states, pending, claimed, fresh, conflicts = {}, {}, {}, {}, {}
@@ -35,10 +35,10 @@ for i = FIRST, #ARGV, WIDTH do
     if not state then return { 'unknown_customer', item } end
     local counted = counted_in(state, time, now)
     if not counted then return { 'stale', item, customer } end
-    local effect = effect_of(customer, op, kind, meter, units, time)
+    local effect = effect_of(state, op, kind, meter, units, time)
     local place = kind == 'l' and ('L:' .. customer .. ':' .. meter) or (counted.id .. ':' .. customer .. ':' .. meter)
     local before = pending[place]
-    if before == nil then before = kind == 'x' and 0 or used_of(customer, kind, counted.id, meter) end
+    if before == nil then before = kind == 'x' and 0 or used_of(state, kind, counted.id, meter) end
     if kind == 'l' and op == 'set' and effect ~= 0 then effect = units - before end
     local after = before + effect
     if after > EXACT then return { 'too_large', item } end
@@ -65,7 +65,7 @@ local ENTRY = 50
 local fields = {}
 for number, event in ipairs(fresh) do
   local i, item = event.at, #fields / 2 + 1
-  count(ARGV[i + 2], event.op, event.kind, event.counted, ARGV[i + 3], event.effect, event.time)
+  count(states[ARGV[i + 2]], event.op, event.kind, event.counted, ARGV[i + 3], event.effect, event.time)
   fields[#fields + 1] = decision(item, event.kind == 'u' and event.counted or '', event.effect, '')
   fields[#fields + 1] = ARGV[i + 8]
   call('SET', P .. 'd:' .. ARGV[i], ARGV[i + 1], 'PX', identity_ttl)

@@ -8,7 +8,7 @@ local now, lease, rid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local key_digest, scope, customer = ARGV[4], ARGV[5], ARGV[6]
 local idem, fingerprint = ARGV[7], ARGV[8]
 
-if not ready() then return { 'outage' } end
+if not generation then return { 'outage' } end
 
 local key_id = ''
 if key_digest ~= '' then
@@ -46,7 +46,7 @@ for i = 9, #ARGV, 3 do
   local mode, limit = limit_of(state, which, meter)
   if not mode then return { 'unknown_meter', customer, meter } end
   local field = held_field(kind, current.id, meter)
-  local used, held = used_of(customer, kind, current.id, meter), held_of(customer, field)
+  local used, held = used_of(state, kind, current.id, meter), held_of(customer, field)
   if mode == 'hard' and used + held + units > tonumber(limit) and refused == 0 then refused = (i - 6) / 3 end
   if used + held + units > EXACT then return { 'too_large', customer, meter } end
   if units > 0 then hold[#hold + 1] = field .. '=' .. ARGV[i + 2] end

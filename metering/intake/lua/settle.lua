@@ -7,7 +7,7 @@ local now, rid, customer, admitted = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumb
 local identity_ttl, idem, fingerprint, idem_ttl, answer = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local FIRST, WIDTH = 10, 7
 
-if not ready() then return { 'outage' } end
+if not generation then return { 'outage' } end
 local state = customer_state(customer)
 if not state then return { 'unknown_customer', customer } end
 
@@ -21,7 +21,7 @@ end
 -- Everything is checked before anything is written: a script is not rolled back.
 for i = FIRST, #ARGV, WIDTH do
   local meter, kind, op, units = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
-  if kind == 'l' and not duplicate and used_of(customer, kind, '', meter) + effect_of(customer, op, kind, meter, units, admitted) < 0 then
+  if kind == 'l' and not duplicate and used_of(state, kind, '', meter) + effect_of(state, op, kind, meter, units, admitted) < 0 then
     return { 'below_zero', customer, meter }
   end
 end
@@ -39,11 +39,13 @@ for i = FIRST, #ARGV, WIDTH do
   local field = held_field(kind, counted.id, meter)
   local mode, limit = limit_of(state, which, meter)
   local overshoot = 0
-  if not duplicate then
-    local effect = effect_of(customer, op, kind, meter, units, admitted)
-    count(customer, op, kind, counted.id, meter, effect, admitted)
+  local used
+  if duplicate then
+    used = used_of(state, kind, counted.id, meter)
+  else
+    local effect = effect_of(state, op, kind, meter, units, admitted)
+    used = count(state, op, kind, counted.id, meter, effect, admitted)
     local reserved = reservation and reservation.held[field] or 0
-    local used = used_of(customer, kind, counted.id, meter)
     if mode == 'hard' and effect > reserved and used > tonumber(limit) then overshoot = 1 end
     fields[#fields + 1] = decision((i - FIRST) / WIDTH + 1, kind == 'u' and counted.id or '', effect,
                                    overshoot == 1 and 'o' or '')
@@ -52,8 +54,8 @@ for i = FIRST, #ARGV, WIDTH do
   end
   shown[#shown + 1] = mode or 'none'
   shown[#shown + 1] = limit or ''
-  shown[#shown + 1] = int(used_of(customer, kind, counted.id, meter))
-  shown[#shown + 1] = int(held_of(customer, field))
+  shown[#shown + 1] = int(used)
+  shown[#shown + 1] = int(reservation and reservation.left[field] or held_of(customer, field))
   shown[#shown + 1] = overshoot
 end
 if #fields > 0 then append(fields) end
