@@ -50,7 +50,7 @@ $(SYNCED): requirements/bootstrap.txt requirements/dev.txt | $(BIN)/python
 	@echo "== installing uv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@echo "== installing requirements/dev.txt"
-	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
 	@touch $@
 
 # Each candidate is tried, not only looked for: there are stubs that fail, and Pythons without venv.

@@ -75,7 +75,7 @@ def measure(runtime: Runtime, events: int) -> tuple[float, float]:
     metering = Metering(settings=runtime.settings, runtime=runtime)
     fill(runtime, customer.id, events)
     for partition in range(runtime.settings.partitions):
-        Keeper(runtime).rebuild(partition)
+        Keeper(runtime).rebuild(partition, force=True)
     with runtime.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
         ids = {"customer_id": customer.id, "period_id": period_of(runtime, customer.id)[0]}

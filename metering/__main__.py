@@ -22,6 +22,7 @@ from metering.supervisor import Command, supervise
 
 STANDIN_KEY = "sk_test_standin"
 WEB_THREADS = 8
+LOOK_SECONDS = 1.0
 
 
 def main() -> int:
@@ -47,6 +48,7 @@ def _set_defaults(environment: "os._Environ[str]") -> None:
 def _run(settings: Settings) -> int:
     home = settings.home.resolve()
     embedded = Embedded(home, report=say) if settings.is_embedded else None
+    stopping = threading.Event()
     try:
         if embedded:
             say(f"starting PostgreSQL and Redis, data in {home}")
@@ -56,13 +58,27 @@ def _run(settings: Settings) -> int:
         keep_development_instance(settings)
         demo = _prepare(settings)
         say("starting web, worker and Stripe stand-in")
+        if embedded:
+            threading.Thread(target=_bring_back, args=(embedded, stopping), daemon=True).start()
         threading.Thread(target=_welcome, args=(settings, demo), daemon=True).start()
         return supervise(_commands(settings))
     finally:
+        stopping.set()
         (home / DEVELOPMENT_FILE).unlink(missing_ok=True)
         if embedded:
             say("stopping PostgreSQL and Redis")
             embedded.stop()
+
+
+def _bring_back(embedded: Embedded, stopping: threading.Event) -> None:
+    """Start a server again that has died; what uses it waits and goes on by itself."""
+    while not stopping.wait(LOOK_SECONDS):
+        if embedded.addresses() is None and not stopping.is_set():
+            say("PostgreSQL or Redis has died: starting it again")
+            try:
+                embedded.start()
+            except EmbeddedError as error:
+                say(str(error))
 
 
 def _prepare(settings: Settings) -> Demo:

@@ -1,6 +1,7 @@
 """Names and digests that several parts must agree on: partitions, identities, API keys. Pure."""
 
 import hashlib
+import re
 import secrets
 import uuid
 import zlib
@@ -12,6 +13,7 @@ import orjson
 
 KEY_MARK = "mk"
 VISIBLE_PREFIX = 10
+PARTITION = re.compile("[0-9a-f]{2}")
 
 
 def partition_of(customer_key: str, partitions: int) -> int:
@@ -63,9 +65,6 @@ def key_partition(secret: str) -> int | None:
     """The partition that a key names, or None for something that is no key of ours."""
     mark, _, rest = secret.partition("_")
     number, _, random_part = rest.partition("_")
-    if mark != KEY_MARK or len(number) != 2 or len(random_part) < 40:
+    if mark != KEY_MARK or not PARTITION.fullmatch(number) or len(random_part) < 40:
         return None
-    try:
-        return int(number, 16)
-    except ValueError:
-        return None
+    return int(number, 16)

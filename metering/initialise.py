@@ -34,7 +34,8 @@ def initialise(runtime: Runtime, *, report: Report) -> None:
     for number in waiting:
         with runtime.transaction() as session:
             generation = rebuild(session, runtime.redis, runtime.catalog, number, now=now)
-        open_partition(runtime.redis, number, generation)
+        if generation is not None:
+            open_partition(runtime.redis, number, generation)
     with runtime.transaction() as session:
         send_unsent(session, runtime.redis, runtime.catalog, now=now)
 

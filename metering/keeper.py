@@ -6,6 +6,7 @@ A fault in one step never stops the others: it is logged, and the step is tried 
 
 import threading
 from collections.abc import Callable
+from time import monotonic
 
 import structlog
 from redis.exceptions import RedisError
@@ -22,8 +23,8 @@ from metering.store.rebuild import open_partition, rebuild
 from metering.store.state import send_unsent
 
 IDLE_SECONDS = 0.1
-UPKEEP_EVERY = 4  # idle rounds
-FULL_PASS_EVERY = 20  # idle rounds after which partitions are looked at even if nothing seems to have arrived
+UPKEEP_SECONDS = 0.4
+FULL_PASS_SECONDS = 2.0  # after which partitions are looked at even if nothing seems to have arrived
 FAULT_SECONDS = 1.0
 
 log = structlog.get_logger("metering.keeper")
@@ -40,27 +41,35 @@ class Keeper:
         self._stop.set()
 
     def run(self) -> None:
-        """Keep until stopped."""
-        rounds = 0
+        """Keep until stopped. However much there is to drain, the rest is seen to several times a second."""
+        last_upkeep = last_pass = 0.0
         while not self._stop.is_set():
             healthy = True
-            if rounds % UPKEEP_EVERY == 0:
+            if monotonic() - last_upkeep >= UPKEEP_SECONDS:
+                last_upkeep = monotonic()
                 healthy = self._guarded("send_state", self.send_state)
                 healthy = self._guarded("feed_inbox", self.feed_inbox) and healthy
-            if rounds % FULL_PASS_EVERY == 0 or self._has_news():
-                healthy = self._guarded("drain", self.drain_all) and healthy
-            rounds += 1
+            if self._has_news() or monotonic() - last_pass >= FULL_PASS_SECONDS:
+                last_pass = monotonic()
+                healthy = self._guarded("drain", self.drain_for_a_while) and healthy
             self._stop.wait(IDLE_SECONDS if healthy else FAULT_SECONDS)
 
-    def drain_all(self) -> int:
-        """Drain until nothing waits; how many events were stored."""
-        stored = 0
-        while not self._stop.is_set():
-            drained = self.drain_once()
-            stored += drained
-            if not drained:
+    def drain_for_a_while(self) -> int:
+        """Drain until nothing waits, or it is time to see to the rest; how much was written."""
+        written, until = 0, monotonic() + UPKEEP_SECONDS
+        while drained := self.drain_once():
+            written += drained
+            if monotonic() >= until or self._stop.is_set():
+                self._seen = []  # there may be more: look again at once
                 break
-        return stored
+        return written
+
+    def drain_all(self) -> int:
+        """Drain until nothing waits; how much was written."""
+        written = 0
+        while drained := self.drain_once():
+            written += drained
+        return written
 
     def drain_once(self) -> int:
         """One batch, with the alerts it sets off, in one transaction; what it wrote (0: nothing waits)."""
@@ -76,14 +85,16 @@ class Keeper:
             log.warning("set_aside", messages=len(drained.stored.faults))
         return drained.stored.fresh + drained.stored.corrections + int(drained.busy)
 
-    def rebuild(self, partition: int) -> None:
-        """Rebuild one partition's counters and let admission in again."""
+    def rebuild(self, partition: int, *, force: bool = False) -> None:
+        """Rebuild one partition's counters, if they are lost or `force` says so, and let admission in again."""
         runtime = self._runtime
-        log.warning("rebuild", partition=partition)
+        now = runtime.clock()
         with runtime.transaction() as session:
-            generation = rebuild(session, runtime.redis, runtime.catalog, partition, now=runtime.clock())
+            generation = rebuild(session, runtime.redis, runtime.catalog, partition, now=now, force=force)
         visit("rebuild.committed")
-        open_partition(runtime.redis, partition, generation)
+        if generation is not None:
+            open_partition(runtime.redis, partition, generation)
+            log.info("rebuilt", partition=partition, generation=generation)
 
     def send_state(self) -> int:
         runtime = self._runtime
@@ -115,5 +126,8 @@ class Keeper:
             work()
         except (MeteringError, SQLAlchemyError, RedisError) as error:
             log.warning("step_failed", step=step, error=type(error).__name__, detail=str(error).splitlines()[0])
+            return False
+        except Exception:  # a mistake of ours in one step must not end the others, nor the process
+            log.exception("step_failed", step=step)
             return False
         return True

@@ -11,11 +11,14 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
+import structlog
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
 from metering.clock import Clock
 from metering.errors import LimitExceeded, MeteringError
+
+log = structlog.get_logger("metering.problems")
 
 STATUSES = {
     "not-authenticated": 401,
@@ -84,6 +87,8 @@ def problem(error: MeteringError, clock: Clock) -> Response:
     status = status_of(error)
     facts = {name: value for name, value in error.facts.items() if name not in INTERNAL_FACTS}
     detail = error.message if status != HTTPStatus.INTERNAL_SERVER_ERROR else "The server made a mistake."
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error(error.code, detail=error.message)  # the caller is not told; whoever runs the app must be
     response = build(error.code, status, TITLES.get(error.code), detail, facts)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = str(OUTAGE_RETRY_AFTER_SECONDS)

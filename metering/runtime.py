@@ -27,6 +27,7 @@ from metering.settings import Settings
 ENGINE_OPTIONS: dict[str, Any] = {
     "pool_size": 16,
     "pool_pre_ping": True,
+    "hide_parameters": True,  # they hold e-mail addresses and digests; logs must not
     "connect_args": {"prepare_threshold": None, "connect_timeout": 3},
 }
 

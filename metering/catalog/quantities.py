@@ -4,6 +4,7 @@ import re
 from decimal import Decimal, InvalidOperation
 
 BINARY_SIZES = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "PIB": 2**50}
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 SIZE = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -22,6 +23,8 @@ def exact(value: object) -> Decimal:
     A float is taken by its shortest decimal form, the digits its writer saw. Raises ValueError otherwise.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise ValueError(f"{value!r} is not a number")
+    if isinstance(value, str) and not NUMBER.fullmatch(value):
         raise ValueError(f"{value!r} is not a number")
     try:
         number = Decimal(repr(value) if isinstance(value, float) else value)

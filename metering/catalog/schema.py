@@ -4,7 +4,7 @@ A meter's quantities live in three forms: what people write (`Decimal`, in the m
 that counters and tables hold (`units`, 10^-scale of the meter's unit), and the charged units of its price.
 """
 
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -12,6 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from metering.catalog.quantities import exact, parse_size
 from metering.errors import BadQuantity, UnknownMeter
+
+EXACT = Context(prec=60, traps=[InvalidOperation, Inexact, Overflow])
+"""Refuses what it would have to round."""
 
 MAX_UNITS = 2**53 - 1
 """The largest count: Redis' Lua and JSON readers hold numbers as doubles, which are exact up to here."""
@@ -71,9 +74,11 @@ class Meter(Noun):
         if type(value) is int and not self.scale and 0 <= value <= MAX_UNITS:
             return value  # what nearly all calls count
         try:
-            scaled = exact(value).scaleb(self.scale)
-        except (ValueError, ArithmeticError) as error:
-            raise self._bad(value, str(error)) from None
+            scaled = EXACT.scaleb(exact(value), self.scale)
+        except Inexact:
+            raise self._bad(value, f"has more than {self.scale} decimal places") from None
+        except (ValueError, ArithmeticError):
+            raise self._bad(value, "is not a finite number") from None
         if scaled < 0 and not signed:
             raise self._bad(value, "is negative")
         if abs(scaled) > MAX_UNITS:

@@ -111,7 +111,7 @@ def rebuild(partition: int | None) -> None:
         raise click.UsageError(f"there are partitions 0 to {runtime.settings.partitions - 1}")
     with explained():
         for number in numbers:
-            keeper.rebuild(number)
+            keeper.rebuild(number, force=True)
     click.echo(f"{len(numbers)} partitions rebuilt", err=True)
 
 

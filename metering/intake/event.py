@@ -21,6 +21,7 @@ OPS: tuple[Op, ...] = ("add", "change", "set", "observe")
 
 MAX_NAME = 256
 MAX_GROUP_VALUE = 120
+MAX_GROUP_BYTES = 1_600
 MAX_PROPERTIES_BYTES = 32 * 1024
 
 
@@ -149,7 +150,10 @@ def group_of(meter: Meter, properties: Mapping[str, Any]) -> str:
     if not meter.group_by:
         return "{}"
     values = {name: _group_value(properties, path) for name, path in meter.group_by.items()}
-    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
+    text = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+    if len(text) > MAX_GROUP_BYTES:  # an index could not hold it: such values still count, as one group each
+        text = orjson.dumps({name: payload_digest({"value": value}) for name, value in values.items()})
+    return text.decode()
 
 
 def look_up(properties: Mapping[str, Any], path: str) -> Any:

@@ -41,6 +41,15 @@ def run(redis: Redis, name: str, partition: int, *args: str | bytes | int | floa
         raise IntakeUnavailable("Redis did not answer") from error
 
 
+def redis_run(redis: Redis) -> str:
+    """The run of the Redis server that answers: another one after a restart, a failover or a restored copy.
+
+    Raises redis.RedisError.
+    """
+    answer: dict[str, Any] = redis.info("server")
+    return str(answer["run_id"])
+
+
 def _execute(redis: Redis, *command: str | bytes | int | float) -> Any:
     """One command on a connection of the client's pool.
 

@@ -12,13 +12,17 @@ from metering.models.columns import CreatedAt, KeyText, RowId, Units
 
 
 class PartitionRow(Model):
-    """One per partition: its generation, and `sequence`, the last entry of its stream that is in PostgreSQL."""
+    """One per partition: its generation, and `sequence`, the last entry of its stream that is in PostgreSQL.
+
+    `redis_run` is the run of Redis that both belong to: another one may have started from an older copy.
+    """
 
     __tablename__ = "partitions"
 
     partition: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     generation: Mapped[int] = mapped_column(Integer, server_default="0")
     sequence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    redis_run: Mapped[str | None] = mapped_column(Text)
     drained_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 

@@ -10,6 +10,7 @@ from redis import Redis
 from metering.clock import from_micros
 from metering.intake import scripts
 from metering.models import PartitionRow
+from metering.store.lineage import is_lost
 from metering.store.stream import decode
 
 
@@ -34,15 +35,15 @@ def backlogs(redis: Redis, partitions: Sequence[PartitionRow]) -> list[Backlog]:
         pipe.mget(key + "gen", key + "seq")
         pipe.xrange(key + "stream", min=f"({row.generation}-{row.sequence}", count=1)
     answers = pipe.execute()
+    run = scripts.redis_run(redis)
     pairs = zip(answers[::2], answers[1::2], strict=True)
-    return [_backlog(row, state, first) for row, (state, first) in zip(partitions, pairs, strict=True)]
+    return [_backlog(row, run, state, first) for row, (state, first) in zip(partitions, pairs, strict=True)]
 
 
-def _backlog(row: PartitionRow, state: Sequence[bytes | None], first: list[Any]) -> Backlog:
-    generation, sequence = state
-    waiting = int(sequence or 0) - row.sequence
-    if generation is None or int(generation) != row.generation or waiting < 0:
+def _backlog(row: PartitionRow, run: str, state: Sequence[bytes | None], first: list[Any]) -> Backlog:
+    if is_lost(row, run, state):
         return Backlog(row.partition, lost=True)
+    waiting = int(state[1] or 0) - row.sequence
     return Backlog(row.partition, entries=waiting, oldest=_admitted(row.partition, first) if first else None)
 
 

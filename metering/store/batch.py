@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import insert, text
-from sqlalchemy.exc import DataError, IntegrityError, InternalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from metering.clock import from_micros
@@ -66,7 +66,9 @@ def store_rows(session: Session, rows: Sequence[Row], *, correct: bool = True) -
     try:
         with session.begin_nested():
             return _store(session, rows, correct)
-    except (DataError, IntegrityError, InternalError) as error:
+    except DBAPIError as error:
+        if not _is_poison(error):
+            raise
         if len(rows) == 1:
             return _refused(session, rows[0], error, correct)
     # One of them is poisonous: halving finds it without holding up the rest.
@@ -162,6 +164,15 @@ def _refused(session: Session, row: Row, error: Exception, correct: bool) -> Sto
         session.execute(insert(Correction), [{"partition": row.partition, **correction}])
         stored.corrections += 1
     return stored
+
+
+def _is_poison(error: DBAPIError) -> bool:
+    """Whether what was sent is at fault, rather than the server: then the same again would fail the same way.
+
+    SQLSTATE classes 22 (data), 23 (integrity), 54 (a program limit, such as an index row that is too long).
+    """
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return isinstance(error, DataError | IntegrityError) or state[:2] in ("22", "23", "54")
 
 
 def _fault(row: Row, reason: str, detail: str) -> Fault:

@@ -20,6 +20,7 @@ from metering.failpoints import visit
 from metering.intake import scripts
 from metering.models import Correction, PartitionRow
 from metering.store.batch import Stored, set_aside, store_rows
+from metering.store.lineage import is_lost
 from metering.store.stream import Entry, Fault, Row, read_entries
 
 RawEntries = list[tuple[bytes, dict[bytes, bytes]]]
@@ -41,13 +42,6 @@ class Drained:
     busy: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Partition:
-    number: int
-    generation: int
-    sequence: int
-
-
 def drain(session: Session, redis: Redis, *, now: datetime, most: int = MAX_ROWS) -> Drained:
     """Store what waits in the streams of all partitions that nobody else holds. The caller commits.
 
@@ -60,7 +54,7 @@ def drain(session: Session, redis: Redis, *, now: datetime, most: int = MAX_ROWS
         return drained
     visit("drain.before_trim")
     try:
-        apply_corrections(session, redis, [partition.number for partition in partitions])
+        apply_corrections(session, redis, [row.partition for row in partitions])
         waiting = _look(redis, partitions, drained)
         rows, faults, offsets = _read(redis, waiting, most)
     except RedisError as error:
@@ -74,15 +68,12 @@ def drain(session: Session, redis: Redis, *, now: datetime, most: int = MAX_ROWS
     return drained
 
 
-def lock_partitions(session: Session, *, wait: bool = False) -> list[_Partition]:
+def lock_partitions(session: Session, *, wait: bool = False) -> Sequence[PartitionRow]:
     """Take the partitions that nobody else holds (or all, if one may `wait`), until the transaction ends."""
     # Who was drained longest ago comes first, so that a busy partition starves none.
     order = (PartitionRow.partition,) if wait else (PartitionRow.drained_at.nulls_first(), PartitionRow.partition)
     query = select(PartitionRow).order_by(*order).with_for_update(skip_locked=not wait)
-    return [
-        _Partition(row.partition, row.generation, row.sequence)
-        for row in session.scalars(query.execution_options(populate_existing=True))
-    ]
+    return session.scalars(query.execution_options(populate_existing=True)).all()
 
 
 def lock_partition(session: Session, partition: int) -> None:
@@ -106,41 +97,41 @@ def apply_corrections(session: Session, redis: Redis, partitions: Sequence[int])
     return len(rows)
 
 
-def _look(redis: Redis, partitions: Sequence[_Partition], drained: Drained) -> list[_Partition]:
-    """Trim what is committed, find who has something waiting, and whose counters are not those we know."""
+def _look(redis: Redis, partitions: Sequence[PartitionRow], drained: Drained) -> list[PartitionRow]:
+    """Find whose counters are not those we know and who has something waiting, and trim what is committed."""
     pipe = redis.pipeline(transaction=False)
-    for partition in partitions:
-        key = scripts.prefix(partition.number)
-        pipe.mget(key + "gen", key + "seq")
-        pipe.xtrim(key + "stream", minid=f"{partition.generation}-{partition.sequence + 1}", approximate=False)
-    answers = pipe.execute()
+    for row in partitions:
+        pipe.mget(scripts.prefix(row.partition) + "gen", scripts.prefix(row.partition) + "seq")
+    run = scripts.redis_run(redis)
     waiting = []
-    for partition, (generation, sequence) in zip(partitions, answers[::2], strict=True):
-        last = int(sequence or 0)
-        if generation is None or int(generation) != partition.generation or last < partition.sequence:
-            drained.lost.append(partition.number)
-        elif last > partition.sequence:
-            waiting.append(partition)
+    trim = redis.pipeline(transaction=False)
+    for row, state in zip(partitions, pipe.execute(), strict=True):
+        if is_lost(row, run, state):
+            drained.lost.append(row.partition)
+            continue
+        minid = f"{row.generation}-{row.sequence + 1}"
+        trim.xtrim(scripts.prefix(row.partition) + "stream", minid=minid, approximate=False)
+        if int(state[1] or 0) > row.sequence:
+            waiting.append(row)
+    trim.execute()
     return waiting
 
 
-def _read(redis: Redis, waiting: Sequence[_Partition], most: int) -> tuple[list[Row], list[Fault], Mapping[int, int]]:
+def _read(redis: Redis, waiting: Sequence[PartitionRow], most: int) -> tuple[list[Row], list[Fault], Mapping[int, int]]:
     """Rows of whole entries from the waiting partitions until there are `most`, and how far each was read."""
     rows: list[Row] = []
     faults: list[Fault] = []
     offsets: dict[int, int] = {}
-    for partition in waiting:
+    for row in waiting:
         if len(rows) >= most:
             break
-        after = f"({partition.generation}-{partition.sequence}"
-        answer = cast(
-            RawEntries, redis.xrange(scripts.prefix(partition.number) + "stream", min=after, count=ENTRIES_AT_ONCE)
-        )
-        found = read_entries(partition.number, partition.generation, as_entries(answer), most=most - len(rows))
+        after = f"({row.generation}-{row.sequence}"
+        answer = cast(RawEntries, redis.xrange(scripts.prefix(row.partition) + "stream", after, count=ENTRIES_AT_ONCE))
+        found = read_entries(row.partition, row.generation, as_entries(answer), most=most - len(rows))
         rows += found[0]
         faults += found[1]
         if found[2] is not None:
-            offsets[partition.number] = found[2]
+            offsets[row.partition] = found[2]
     return rows, faults, offsets
 
 

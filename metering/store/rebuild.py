@@ -21,6 +21,7 @@ from metering.intake import scripts
 from metering.models import ApiKey, Correction, Customer, Level, MeterRow, PartitionRow, Period, PeriodTotal
 from metering.store.batch import set_aside, store_rows
 from metering.store.drain import RawEntries, as_entries
+from metering.store.lineage import is_lost
 from metering.store.state import send_customers, send_keys
 from metering.store.stream import read_entries
 
@@ -29,8 +30,12 @@ READ_ENTRIES = 1_000
 COUNTERS = ("u:", "l:", "h:", "r:", "z:", "c:", "k:")
 
 
-def rebuild(session: Session, redis: Redis, catalog: Catalog, partition: int, *, now: datetime) -> int:
+def rebuild(
+    session: Session, redis: Redis, catalog: Catalog, partition: int, *, now: datetime, force: bool = False
+) -> int | None:
     """Rebuild one partition's Redis side; its new generation. Commit, then call `open_partition` with it.
+
+    None: it is not lost (any more), for another process was faster; `force` rebuilds it all the same.
 
     Raises:
         IntakeUnavailable: Redis is away.
@@ -38,30 +43,44 @@ def rebuild(session: Session, redis: Redis, catalog: Catalog, partition: int, *,
     row = session.get_one(PartitionRow, partition, with_for_update=True, populate_existing=True)
     key = scripts.prefix(partition)
     try:
+        run = scripts.redis_run(redis)
+        if not force and not is_lost(row, run, redis.mget(key + "gen", key + "seq")):
+            return None
         redis.delete(key + "gen")
-        _store_what_is_left(session, redis, partition)
-        _forget(redis, key)
-        _restore_counters(session, redis, partition)
-        newest = session.scalar(select(func.max(Correction.id)).where(Correction.partition == partition)) or 0
-        session.execute(delete(Correction).where(Correction.partition == partition))
-        redis.mset({key + "seq": 0, key + "fixed": newest})
+        try:
+            _rebuild(session, redis, catalog, row, now)
+        except BaseException:
+            # Whoever has rebuilt it meanwhile, because we lost our lock with our connection, must do so again.
+            redis.delete(key + "gen")
+            raise
     except RedisError as error:
         raise IntakeUnavailable("Redis did not answer") from error
-    _resend_state(session, redis, catalog, partition, now)
-    row.generation += 1
-    row.sequence = 0
+    row.redis_run = run
     visit("rebuild.before_commit")
     return row.generation
 
 
-def open_partition(redis: Redis, partition: int, generation: int) -> None:
-    """Let admission in again, now that the new generation is committed. Raises IntakeUnavailable."""
-    key = scripts.prefix(partition)
-    try:
-        redis.unlink(key + "stream")  # all of it is of older generations, and stored
-        redis.set(key + "gen", generation)
-    except RedisError as error:
-        raise IntakeUnavailable("Redis did not answer") from error
+def open_partition(redis: Redis, partition: int, generation: int) -> bool:
+    """Let admission in again, now that the new generation is committed; False: a later rebuild will.
+
+    Raises:
+        IntakeUnavailable: Redis is away; the next drain finds the partition lost, and it is rebuilt again.
+    """
+    return bool(scripts.run(redis, "open", partition, generation))
+
+
+def _rebuild(session: Session, redis: Redis, catalog: Catalog, row: PartitionRow, now: datetime) -> None:
+    partition, key = row.partition, scripts.prefix(row.partition)
+    _store_what_is_left(session, redis, partition)
+    _forget(redis, key)
+    _restore_counters(session, redis, partition)
+    newest = session.scalar(select(func.max(Correction.id)).where(Correction.partition == partition)) or 0
+    session.execute(delete(Correction).where(Correction.partition == partition))
+    row.generation += 1
+    row.sequence = 0
+    session.flush()
+    redis.mset({key + "seq": 0, key + "fixed": newest, key + "opening": row.generation})
+    _resend_state(session, redis, catalog, partition, now)
 
 
 def _store_what_is_left(session: Session, redis: Redis, partition: int) -> None:

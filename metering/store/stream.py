@@ -6,7 +6,6 @@ An entry `<generation>-<sequence>` alternates decisions ("item|period|effect|fla
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 import orjson
 
@@ -105,8 +104,11 @@ def decode(partition: int, place: int, item: int, decision: bytes, message: byte
     ) = orjson.loads(message)
     if op not in OPS or type(units) is not int or type(time) is not int or type(admitted) is not int:
         raise ValueError("op, units or times are none")
-    if len(digest) != 32 or len(payload) != 32:
-        UUID(digest), UUID(payload)
+    for text in (customer, meter, source, event_id, grp, properties):
+        if type(text) is not str:
+            raise ValueError(f"{text!r} is no text")
+    if len(digest) != 32 or len(payload) != 32 or not (key_id is None or type(key_id) is int):
+        raise ValueError("a digest or the key is none")
     return Row(
         partition,
         place,

@@ -19,6 +19,7 @@ from metering.errors import IntakeUnavailable
 from metering.intake import scripts
 from metering.models import Correction, Customer, PartitionRow, Period
 from metering.store.drain import RawEntries, lock_partitions
+from metering.store.lineage import is_lost
 from metering.store.sql import statement
 from metering.store.stream import decode
 
@@ -111,11 +112,12 @@ def _read_live(snapshot: Connection, redis: Redis) -> _Live:
     counters: dict[Place, int] = {}
     undrained: Counter[Place] = Counter()
     lost = []
-    rows = snapshot.execute(select(PartitionRow.partition, PartitionRow.generation, PartitionRow.sequence)).all()
+    rows = Session(snapshot).scalars(select(PartitionRow)).all()
     try:
-        for partition, generation, sequence in rows:
-            if not _read_partition(snapshot, redis, partition, generation, sequence, counters, undrained):
-                lost.append(partition)
+        run = scripts.redis_run(redis)
+        for row in rows:
+            if not _read_partition(snapshot, redis, row, run, counters, undrained):
+                lost.append(row.partition)
     except RedisError as error:
         raise IntakeUnavailable("Redis did not answer") from error
     return _Live(counters, undrained, tuple(lost))
@@ -124,21 +126,20 @@ def _read_live(snapshot: Connection, redis: Redis) -> _Live:
 def _read_partition(
     snapshot: Connection,
     redis: Redis,
-    partition: int,
-    generation: int,
-    sequence: int,
+    row: PartitionRow,
+    run: str,
     counters: dict[Place, int],
     undrained: Counter[Place],
 ) -> bool:
     """Read one partition's counters and what follows the offset; False when its counters cannot be believed."""
-    key = scripts.prefix(partition)
-    if int(redis.get(key + "gen") or -1) != generation:
+    partition, key = row.partition, scripts.prefix(row.partition)
+    if is_lost(row, run, redis.mget(key + "gen", key + "seq")):
         return False
     seen: dict[str, int] = {}
     for customers in _batches(_open_periods(snapshot, partition)):
         last = _read_counters(redis, key, customers, counters)
         seen.update(dict.fromkeys({customer for customer, _ in customers}, last))
-    entries = cast(RawEntries, redis.xrange(key + "stream", min=f"({generation}-{sequence}"))
+    entries = cast(RawEntries, redis.xrange(key + "stream", min=f"({row.generation}-{row.sequence}"))
     for entry_id, fields in entries:
         number = int(entry_id.split(b"-")[1])
         for item, (decision, message) in enumerate(fields.items()):
@@ -152,8 +153,8 @@ def _read_partition(
             Correction.partition == partition, Correction.id > fixed
         )
     )
-    for row in pending:
-        undrained[row.customer, row.meter, row.period_id] -= row.units
+    for one in pending:
+        undrained[one.customer, one.meter, one.period_id] -= one.units
     return True
 
 

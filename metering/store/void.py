@@ -80,8 +80,9 @@ def correct(
         properties=orjson.dumps(event.properties).decode(),
         payload=event.digest.hex,
     )
-    place = event.position, event.item
-    _store_outside_the_stream(session, customer, replacement, place)
+    stored = _store_outside_the_stream(session, customer, replacement, (event.position, event.item))
+    if stored.faults:
+        raise Conflict(f"the replacement cannot be stored: {stored.faults[0].reason}", id=id)
     return revised
 
 

@@ -51,8 +51,9 @@ class World:
             self.rebuild(number)
 
     def rebuild(self, partition: int) -> None:
-        generation = rebuild(self.session, self.redis, self.catalog, partition, now=self.now)
+        generation = rebuild(self.session, self.redis, self.catalog, partition, now=self.now, force=True)
         self.session.commit()
+        assert generation is not None
         open_partition(self.redis, partition, generation)
 
     def rebuild_lost(self) -> list[int]:

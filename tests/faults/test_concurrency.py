@@ -82,7 +82,8 @@ def test_a_crowd_with_failures_repetitions_and_kills_is_counted_exactly(
     for meter, limit in limits.items():
         assert world.used(meter) == before[meter] + used[meter] == world.total(meter)
         assert world.held(meter) == 0
-        assert limit - 7 < world.used(meter) <= limit, "both limits were reached"
+        # Short of it by no more than what the calls of all threads may hold when the last job is refused.
+        assert limit - 64 * 7 < world.used(meter) <= limit, "both limits were reached"
     assert not any(event.overshoot for event in world.events())
 
 

@@ -417,6 +417,8 @@ def test_what_was_settled_survives_a_killed_redis_and_what_was_held_may_be_lost(
     assert not world.settle(running, api_call=25).duplicate
     assert world.settle(settled, api_call=90, tokens=40).duplicate
     assert (world.used(), world.held()) == (120, 0)
+    assert sorted(world.rebuild_lost()) == [0, 1, 2, 3], "each new run of Redis is looked through"
+    assert (world.used(), world.held()) == (120, 0)
     world.drain()
     assert (world.total(), world.total("tokens")) == (120, 40)
 

@@ -46,7 +46,9 @@ for i = FIRST, #ARGV, WIDTH do
     local effect = effect_of(state, op, kind, meter, units, admitted)
     used = count(state, op, kind, counted.id, meter, effect, admitted)
     local reserved = reservation and reservation.held[field] or 0
-    if mode == 'hard' and effect > reserved and used > tonumber(limit) then overshoot = 1 end
+    -- A call that came late stands beside whoever was let in meanwhile.
+    local others = reservation and 0 or held_of(customer, field)
+    if mode == 'hard' and effect > reserved and used + others > tonumber(limit) then overshoot = 1 end
     fields[#fields + 1] = decision((i - FIRST) / WIDTH + 1, kind == 'u' and counted.id or '', effect,
                                    overshoot == 1 and 'o' or '')
     fields[#fields + 1] = ARGV[i + 6]
