@@ -69,14 +69,12 @@ def _reserve(metering: Metering, ask: Ask, partition: int) -> Admission | Replay
 
 
 def _on_trust(metering: Metering, ask: Ask, main_meter: str, quantity: Decimal) -> Call:
-    """A call without Redis. With an Idempotency-Key its identity is the key's: repeated meanwhile, it counts once."""
+    """A call without Redis; repeated meanwhile with its Idempotency-Key, it counts once."""
     runtime, idem = metering.runtime, ask.idempotency
     customer, key_id = _bearer(metering, ask) if ask.key_digest else (ask.customer, None)
-    rid = idem.digest if idem else new_id()
-    admission = _unchecked(ask, rid, customer, key_id, runtime.intake.partition(customer), runtime.clock())
-    fingerprint = idem.fingerprint if idem else ""
+    admission = _unchecked(ask, new_id(), customer, key_id, runtime.intake.partition(customer), runtime.clock())
     used = {main_meter: quantity}
-    return Call(admission, main_meter, metering.catalog, used=used, offline=True, fingerprint=fingerprint)
+    return Call(admission, main_meter, metering.catalog, used=used, offline=True, idempotency=idem)
 
 
 def _unchecked(ask: Ask, rid: str, customer: str, key_id: int | None, partition: int, now: datetime) -> Admission:

@@ -18,7 +18,7 @@ from metering.errors import IntakeUnavailable, InvalidUsage, UndeclaredMeter, Un
 from metering.failpoints import visit
 from metering.intake.admission import Intake
 from metering.intake.event import UsageEvent, make_event
-from metering.intake.values import Admission, Settlement
+from metering.intake.values import Admission, IdempotencyKey, Settlement
 
 CALL_SOURCE = "call"
 SETTLE_TRIES = 2
@@ -31,8 +31,7 @@ Fallback = Callable[[list[UsageEvent]], None]
 class Call:
     """A running call. `used` holds what was reported so far, by meter, in the meter's unit.
 
-    `offline`: it was let in without Redis (METERING_ON_OUTAGE=allow), so its usage goes to the inbox. `fingerprint` is
-    then that of its idempotent request: repeated, the view runs again and takes another time, but it is the same usage.
+    `offline`: it was let in without Redis (METERING_ON_OUTAGE=allow), so its usage goes to the inbox.
     """
 
     admission: Admission
@@ -41,7 +40,7 @@ class Call:
     used: dict[str, Decimal] = field(default_factory=dict)
     outright: set[str] = field(default_factory=set)
     offline: bool = False
-    fingerprint: str = ""
+    idempotency: IdempotencyKey | None = None
     finished: bool = False
 
     @property
@@ -73,9 +72,22 @@ class Call:
                 f"this call reserved nothing of {meter!r}: declare it with reserve={{{meter!r}: …}}", meter=meter
             )
 
+    def _identity(self) -> tuple[str, str]:
+        """What the events' ids begin with, and what tells their payload.
+
+        With an Idempotency-Key that is the key in its window: should the view run again, because nobody could store or
+        find the first answer, its usage counts once all the same. A later window counts anew: no key is free for ever.
+        """
+        idem = self.idempotency
+        if idem is None:
+            return self.admission.rid, ""
+        window = self.admission.admitted // (idem.window_ms * 1000)
+        return f"{idem.digest}.{window}", idem.fingerprint
+
     def events(self, properties: Mapping[str, Any]) -> list[UsageEvent]:
         """What the call used, an event a meter. The main meter is always recorded, others when they were used."""
         found = []
+        identity, payload = self._identity()
         for standing in self.admission.meters:
             meter = self.catalog.meter(standing.meter)
             quantity = self.used.get(meter.key)
@@ -86,12 +98,12 @@ class Call:
                 customer=self.customer,
                 quantity=quantity,
                 source=CALL_SOURCE,
-                id=f"{self.admission.rid}:{meter.key}",
+                id=f"{identity}:{meter.key}",
                 admitted=self.admission.admitted,
                 outright=meter.key in self.outright,
                 properties=properties,
                 key_id=self.admission.key_id,
-                payload=self.fingerprint,
+                payload=payload,
             )
             found.append(event)
         return found
@@ -110,7 +122,8 @@ class Calls:
     def started(self, admission: Admission, main_meter: str, quantity: Decimal) -> Call:
         """Take an admitted call under renewal. `quantity` of the main meter stands unless the call says otherwise."""
         self._renewer.watch(admission)
-        return Call(admission, main_meter, self._catalog, used={main_meter: quantity})
+        idempotency = admission.idempotency
+        return Call(admission, main_meter, self._catalog, used={main_meter: quantity}, idempotency=idempotency)
 
     def settle(self, call: Call, properties: Mapping[str, Any], *, answer: bytes = b"") -> Settlement:
         """Record what the call used; the second time does nothing.

@@ -3,14 +3,21 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from flask import Flask
+from sqlalchemy import select
 
 from metering import metered
+from metering.calls.call import Call
+from metering.calls.idempotency import idempotency_key
 from metering.embedded import Addresses
 from metering.intake.scripts import prefix
+from metering.intake.values import Ask, Replay
+from metering.models import SetAside
+from metering.store import inbox
 from tests.factories.callers import ApiConsumer, consumer
 from tests.factories.hosts import host_app
 from tests.factories.world import World
@@ -198,3 +205,48 @@ def test_a_running_key_goes_by_itself_when_its_process_dies(acme: ApiConsumer, h
     assert 0 < world.redis.pttl(name) <= 31_000
     answer.close()
     assert world.redis.pttl(name) > 80_000_000
+
+
+def test_a_call_whose_settlement_went_to_the_inbox_counts_once_when_it_is_repeated(world: World) -> None:
+    """Given a call that Redis could not settle and store the answer of, when its request is made again and settled."""
+    world.customer()
+    key = idempotency_key("k1", method="POST", route="/x", request=[b"body"], window_seconds=86_400)
+
+    def run() -> Call:
+        admission = world.reserve({"api_call": 1}, idempotency=key)
+        return Call(admission, "api_call", world.catalog, used={"api_call": Decimal(1)}, idempotency=key)
+
+    first = run()
+    inbox.put(world.session, world.intake, first.events({"duration_ms": 1}))
+    world.session.commit()
+    world.advance(seconds=31)  # the lease, and with it the first run's claim on the key, is over
+    second = run()
+    world.intake.settle(second.admission, second.events({"duration_ms": 2}), now=world.now, answer=b"stored")
+    inbox.feed(world.session, world.intake, now=world.now, identity_window_seconds=3600)
+    world.session.commit()
+    world.drain()
+
+    assert world.total() == 1 == world.used()
+    assert world.session.scalars(select(SetAside)).all() == []
+    again = world.intake.reserve(
+        Ask(reserve={"api_call": 1}, customer="acme", idempotency=key),
+        rid="again",
+        partition=world.intake.partition("acme"),
+        now=world.now,
+    )
+    assert again == Replay("acme", b"stored")
+
+
+def test_the_same_key_in_a_later_window_is_charged_again(world: World) -> None:
+    world.customer()
+    key = idempotency_key("k1", method="POST", route="/x", request=[b"body"], window_seconds=86_400)
+    for _ in range(2):
+        admission = world.reserve({"api_call": 1}, idempotency=key)
+        call = Call(admission, "api_call", world.catalog, used={"api_call": Decimal(1)}, idempotency=key)
+        world.intake.settle(admission, call.events({}), now=world.now, answer=b"stored")
+        world.advance(days=1, seconds=1)
+        for name in world.redis.scan_iter(match="m:*:i:*"):
+            world.redis.delete(name)  # as its expiry would
+    world.drain()
+
+    assert world.total() == 2

@@ -13,9 +13,11 @@ if not state then return { 'unknown_customer', customer } end
 
 local duplicate = FIRST <= #ARGV and call('EXISTS', P .. 'd:' .. ARGV[FIRST + 4]) == 1
 local idem_key = P .. 'i:' .. customer .. ':' .. idem
-if idem ~= '' and not duplicate then
+local answered = false
+if idem ~= '' then
   local known = call('HMGET', idem_key, 'r', 'a')
-  duplicate = known[2] and known[1] ~= rid  -- another run of the same request was settled first: this one is free
+  answered = known[2]
+  duplicate = duplicate or (answered and known[1] ~= rid)  -- another run of this request was settled first: this is free
 end
 
 -- Everything is checked before anything is written: a script is not rolled back.
@@ -62,7 +64,7 @@ for i = FIRST, #ARGV, WIDTH do
 end
 if #fields > 0 then append(fields) end
 
-if idem ~= '' and not duplicate then
+if idem ~= '' and not answered then
   call('DEL', idem_key)
   call('HSET', idem_key, 'f', fingerprint, 'r', rid, 'a', answer)
   call('PEXPIRE', idem_key, idem_ttl)
