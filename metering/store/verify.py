@@ -32,8 +32,10 @@ BOOKS = {
     "totals": "totals are what the rollups add up to",
     "levels": "levels are what their events fold to",
     "accruals": "each hour of a level costs what its events say",
+    "coverage": "every hour of a level that is accrued has its accrual, and no other",
     "periods": "periods leave no gap and hold only their own events",
     "ledger": "what was reported is the sum of the report rows",
+    "owed": "what is stored is reported to Stripe, or noted to be",
 }
 LIVE = "live counters are PostgreSQL plus the stream that is not drained yet"
 

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 
 from metering.clock import to_micros
 from metering.intake.scripts import prefix
-from metering.models import LedgerEntry, Period, StripeReport
+from metering.models import LedgerEntry, Period, StripeMeter, StripeReport
 from metering.store.accruals import close_hours
 from metering.store.meters import meter_ids
 from metering.store.rebuild import rebuild
@@ -78,6 +78,7 @@ CORRUPTIONS = {
     "totals": "UPDATE period_totals SET units = units - 1 WHERE ctid = (SELECT min(ctid) FROM period_totals)",
     "levels": "UPDATE levels SET opening = opening + 1 WHERE ctid = (SELECT min(ctid) FROM levels)",
     "accruals": "UPDATE accruals SET units = units + 1 WHERE ctid = (SELECT min(ctid) FROM accruals)",
+    "coverage": "DELETE FROM accruals WHERE ctid = (SELECT min(ctid) FROM accruals)",
     "periods": "UPDATE periods SET ends_at = ends_at - interval '1 day' WHERE id = (SELECT min(id) FROM periods)",
     "ledger": "UPDATE stripe_ledger SET reported = reported + 1",
 }
@@ -89,6 +90,36 @@ def test_one_wrong_unit_is_seen(books: World, engine: Engine, check: str) -> Non
         assert connection.execute(text(CORRUPTIONS[check])).rowcount == 1
 
     assert check in failed(engine, books)
+
+
+@pytest.mark.parametrize("column", ["closing", "peak"])
+def test_a_wrong_closing_level_or_peak_is_seen(books: World, engine: Engine, column: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text(f"UPDATE accruals SET {column} = {column} + 1 WHERE ctid = (SELECT min(ctid) FROM accruals)")
+        )
+
+    assert failed(engine, books) == {"accruals": ["acme"]}
+
+
+def test_usage_that_stripe_will_never_be_told_of_is_seen(books: World, engine: Engine) -> None:
+    """Given an hour that is reported, when its report and its ledger row vanish without a note."""
+    world = books
+    place = world.session.query(LedgerEntry).one()
+    link = {"meter_id": place.meter_id, "stripe_id": "mtr_1", "event_name": "api_call"}
+    link |= {"customer_payload_key": "stripe_customer_id", "value_payload_key": "value"}
+    world.session.add(StripeMeter(account="test", **link))
+    world.find("acme").stripe_customer_id = "cus_1"
+    world.session.execute(text("UPDATE rollups SET hour = hour"))  # notes every hour
+    world.session.commit()
+    assert failed(engine, world) == {}
+
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM stripe_reports"))
+        connection.execute(text("DELETE FROM stripe_ledger"))
+        connection.execute(text("DELETE FROM stripe_changes"))
+
+    assert "owed" in failed(engine, world)
 
 
 def test_an_event_that_was_lost_or_changed_is_seen(books: World, engine: Engine) -> None:

@@ -20,17 +20,18 @@ hours AS (
     JOIN meters m ON m.id = a.meter_id
 ),
 measured AS (
-    SELECT h.customer_id, h.meter_id, h.period_id, h.hour, h.meter, h.bills_as, h.units, h.peak,
+    SELECT h.customer_id, h.meter_id, h.period_id, h.hour, h.meter, h.bills_as, h.units, h.peak, h.closing,
         coalesce(sum(
             greatest(r.level, 0) * extract(epoch FROM greatest(least(r.until, h.ends) - greatest(r.time, h.begins), interval '0'))
         ), 0) AS unit_seconds,
-        greatest(coalesce(max(r.level), 0), 0) AS highest
+        greatest(coalesce(max(r.level), 0), 0) AS highest,
+        coalesce(max(r.level) FILTER (WHERE r.time < h.ends AND r.until >= h.ends), 0) AS last
     FROM hours h
     LEFT JOIN running r
         ON r.customer_id = h.customer_id AND r.meter_id = h.meter_id AND r.time < h.ends
         AND (r.until > h.begins OR r.time >= h.begins)
     WHERE h.begins < h.ends
-    GROUP BY h.customer_id, h.meter_id, h.period_id, h.hour, h.meter, h.bills_as, h.units, h.peak
+    GROUP BY h.customer_id, h.meter_id, h.period_id, h.hour, h.meter, h.bills_as, h.units, h.peak, h.closing
 ),
 peaked AS (
     SELECT *, max(highest) OVER (PARTITION BY customer_id, meter_id, period_id ORDER BY hour) AS peak_so_far
@@ -46,8 +47,11 @@ expected AS (
         END AS owed
     FROM peaked
 )
-SELECT c.key AS customer, e.meter, 'accrual of hour ' || e.hour AS detail, e.owed AS expected, e.units AS actual
+SELECT c.key AS customer, e.meter, what || ' of hour ' || e.hour AS detail, wanted AS expected, found AS actual
 FROM expected e
+CROSS JOIN LATERAL (
+    VALUES ('accrual', e.owed, e.units), ('peak', e.peak_so_far, e.peak), ('closing level', e.last, e.closing)
+) AS compared (what, wanted, found)
 LEFT JOIN customers c ON c.id = e.customer_id
-WHERE e.owed <> e.units
+WHERE wanted <> found
 LIMIT :most

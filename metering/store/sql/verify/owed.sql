@@ -1,0 +1,23 @@
+-- Stripe was told, or will be, of every unit that is stored: what is not reported has a note that the hour has changed.
+-- Hours that Stripe would refuse as too old are left out; accruals that are being closed anew have no row meanwhile.
+SELECT c.key AS customer, m.key AS meter, s.account || ' hour ' || u.hour AS detail,
+    u.units AS expected, coalesce(l.reported, 0) AS actual
+FROM (
+    SELECT r.customer_id, r.meter_id, r.period_id, r.hour, sum(r.units) AS units
+    FROM rollups r JOIN meters m ON m.id = r.meter_id
+    WHERE m.kind = 'usage'
+    GROUP BY r.customer_id, r.meter_id, r.period_id, r.hour
+    UNION ALL
+    SELECT customer_id, meter_id, period_id, hour, units FROM accruals
+) u
+JOIN stripe_meters s USING (meter_id)
+JOIN customers c ON c.id = u.customer_id AND c.stripe_customer_id IS NOT NULL
+JOIN meters m ON m.id = u.meter_id
+LEFT JOIN stripe_ledger l
+    ON l.account = s.account AND l.customer_id = u.customer_id AND l.meter_id = u.meter_id
+    AND l.period_id = u.period_id AND l.hour = u.hour
+LEFT JOIN stripe_changes n
+    ON n.account = s.account AND n.customer_id = u.customer_id AND n.meter_id = u.meter_id
+    AND n.period_id = u.period_id AND n.hour = u.hour
+WHERE coalesce(l.reported, 0) <> u.units AND n.hour IS NULL AND u.hour > now() - interval '34 days'
+LIMIT :most
