@@ -161,7 +161,7 @@ class Metering:
             customer=customer,
             quantity=quantity,
             source=source,
-            id=id or new_id(),
+            id=new_id() if id is None else id,
             admitted=to_micros(now),
             time=None if time is None else self._checked_time(time, now),
             outright=outright,

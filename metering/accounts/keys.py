@@ -34,8 +34,8 @@ def create_key(
     Raises:
         InvalidKey: no name, an unknown scope, or one that only operators grant.
     """
-    if not name.strip():
-        raise InvalidKey("a key needs a name, so that people know what it is for", field="name")
+    if not name.strip() or not name.isprintable():
+        raise InvalidKey("a key needs a name in plain characters, so that people know what it is for", field="name")
     grantable = SCOPES if by_operator else CUSTOMER_SCOPES
     wrong = [scope for scope in scopes if scope not in grantable]
     if wrong or not scopes:

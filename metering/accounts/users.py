@@ -46,6 +46,7 @@ def normal_email(email: str) -> str:
 
 def log_in(session: Session, email: str, password: str) -> User | None:
     """The user with this e-mail and password, else None; takes equally long either way."""
+    email = email.replace("\x00", "")  # no address holds one, and PostgreSQL takes none
     user = session.scalars(select(User).where(User.email == email.strip().lower())).one_or_none()
     return user if verify_password(password, user.password_hash if user else None) else None
 

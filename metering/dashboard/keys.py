@@ -57,7 +57,7 @@ def _create(access: Access, customer: Customer, form: KeyForm) -> ResponseReturn
     return _page(access, customer, KeyForm(formdata=None), created=created, waits=not in_force)
 
 
-@blueprint.post("/c/<customer_key>/keys/<int:key_id>/revoke")
+@blueprint.post("/c/<customer_key>/keys/<int(max=9223372036854775807):key_id>/revoke")
 @customer_page
 def revoke_key(access: Access, key_id: int) -> ResponseReturnValue:
     require_key_manager(access)

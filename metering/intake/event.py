@@ -4,6 +4,7 @@ A message is a JSON array; `properties` stand in it as text, so that numbers in 
 PostgreSQL's `jsonb`. Times are whole microseconds since the epoch, quantities scaled whole numbers of the meter.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,6 +21,7 @@ Op = Literal["add", "change", "set", "observe"]
 OPS: tuple[Op, ...] = ("add", "change", "set", "observe")
 
 MAX_NAME = 256
+UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
 MAX_GROUP_VALUE = 120
 MAX_GROUP_BYTES = 1_600
 MAX_PROPERTIES_BYTES = 32 * 1024
@@ -126,8 +128,9 @@ def make_event(
     op = op_of(meter, outright=outright)
     units = 1 if meter.aggregation == "count" else meter.to_units(quantity, signed=op == "change")
     for name, value in (("source", source), ("id", id)):
-        if not value or len(value) > MAX_NAME or "\x00" in value:
-            raise InvalidUsage(f"{name} must hold 1 to {MAX_NAME} characters, none of them NUL", field=name)
+        if not value or len(value) > MAX_NAME or UNSTORABLE.search(value):
+            raise InvalidUsage(f"{name} must hold 1 to {MAX_NAME} characters, no NUL nor half a surrogate", field=name)
+    text = _properties_text(properties or {})
     stated = {"meter": meter.key, "op": op, "units": units, "time": time, "properties": properties or {}}
     return UsageEvent(
         customer=customer,
@@ -140,7 +143,7 @@ def make_event(
         id=id,
         key_id=key_id,
         grp=group_of(meter, properties or {}),
-        properties=_properties_text(properties or {}),
+        properties=text,
         payload=payload or payload_digest(stated),
     )
 
