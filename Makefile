@@ -9,6 +9,9 @@ COMPILE = $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-he
 # Tried in this order. The wheel that brings a Redis has none for 3.13 yet, so what has one comes first.
 PYTHONS = python3.12 python3.11 python3 python3.13 python3.14
 
+# Where bytecode is not kept, each of the many processes compiles everything anew: seconds at every start.
+export PYTHONDONTWRITEBYTECODE =
+
 .DEFAULT_GOAL := help
 .PHONY: help setup assets run test lint bench lock clean
 
@@ -50,7 +53,7 @@ $(SYNCED): requirements/bootstrap.txt requirements/dev.txt | $(BIN)/python
 	@echo "== installing uv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@echo "== installing requirements/dev.txt"
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
 	@touch $@
 
 # Each candidate is tried, not only looked for: there are stubs that fail, and Pythons without venv.
