@@ -18,6 +18,7 @@ from metering.models import ROLES, Customer, Membership, User
 from metering.store import inbox
 
 SEATS = "seats"
+SEAT_IDENTITY_SECONDS = 24 * 3600
 
 
 class InvalidUser(MeteringError):
@@ -67,6 +68,8 @@ def add_member(
     if session.scalar(_membership_query(customer.id, user.id)) is not None:
         raise Conflict(f"{user.email} is a member already", email=user.email)
     if SEATS in catalog.meters:
+        # Seats that were taken but not counted yet must be seen by the check, however late the keeper is.
+        inbox.feed(session, intake, now=now, identity_window_seconds=SEAT_IDENTITY_SECONDS)
         _hold_a_seat(intake, customer, now)
     membership = Membership(customer_id=customer.id, user_id=user.id, role=role, created_at=now)
     session.add(membership)
