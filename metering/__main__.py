@@ -14,7 +14,8 @@ from pathlib import Path
 from metering.clock import utc_now
 from metering.demo import Demo, make_demo
 from metering.embedded import Embedded, EmbeddedError
-from metering.errors import MeteringError
+from metering.embedded.locks import Lock
+from metering.errors import ConfigurationError, MeteringError
 from metering.initialise import initialise
 from metering.runtime import build_runtime
 from metering.settings import DEVELOPMENT_FILE, Settings, keep_development_instance, load_settings
@@ -29,7 +30,14 @@ def main() -> int:
     try:
         _set_defaults(os.environ)
         settings = load_settings()
-        return _run(settings)
+        run = settings.home.resolve() / "run"
+        run.mkdir(parents=True, exist_ok=True)
+        with Lock(run / "product.lock") as alone:
+            if not alone.take():
+                raise ConfigurationError(
+                    f"The product of {settings.home} runs already; another needs a METERING_HOME too."
+                )
+            return _run(settings)
     except (MeteringError, EmbeddedError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -96,6 +96,16 @@ def test_it_works_at_once_and_comes_back_with_its_data_after_any_kill(home: Path
     second = Running(home, port, tmp_path / "2")
     assert second.command("verify").returncode == 0
 
+    again = subprocess.run(
+        [sys.executable, "-m", "metering"],
+        cwd=ROOT,
+        env=second.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (again.returncode, "runs already" in again.stderr) == (1, True)
+
     # When it has its web server killed: all stops, with a status that says so.
     assert second.used() == 1
     second.call("/api/v1/sample/ping")
