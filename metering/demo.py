@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from metering.accounts.customers import create_customer
-from metering.accounts.keys import CUSTOMER_SCOPES, create_key
+from metering.accounts.keys import DEFAULT_SCOPES, create_key
 from metering.accounts.passwords import verify_password
 from metering.accounts.users import add_member, create_user
 from metering.errors import ConfigurationError
@@ -83,5 +83,5 @@ def _stored_key(session: Session, path: Path) -> str | None:
 
 
 def _new_key(runtime: Runtime, session: Session, customer: Customer) -> str:
-    _, made = create_key(session, customer, name="Demo key", scopes=CUSTOMER_SCOPES, now=runtime.clock())
+    _, made = create_key(session, customer, name="Demo key", scopes=DEFAULT_SCOPES, now=runtime.clock())
     return made.secret

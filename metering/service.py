@@ -203,13 +203,17 @@ class Metering:
 
     def check_limit(self, customer: str, meter: str, quantity: object = 1) -> Check:
         """Would `quantity` more be let in? Raises UnknownMeter, BadQuantity, UnknownCustomer, IntakeUnavailable."""
-        units = self.catalog.meter(meter).to_units(quantity)
-        standing = self.standing(customer, [meter])
-        one = standing.meters[0]
-        fits = one.mode != "hard" or one.remaining is None or units <= one.remaining
-        return Check(
-            fits and standing.status == "active", usage_of(self.catalog, standing.plan, one, standing.period.ends_at)
-        )
+        return self.check_limits(customer, {meter: quantity})[0]
+
+    def check_limits(self, customer: str, quantities: Mapping[str, object]) -> list[Check]:
+        """Would so much more of each meter be let in, seen at one moment? Raises as `check_limit`."""
+        units = {meter: self.catalog.meter(meter).to_units(quantity) for meter, quantity in quantities.items()}
+        standing = self.standing(customer, units)
+        active, ends_at = standing.status == "active", standing.period.ends_at
+        return [
+            Check(active and one.admits(units[one.meter]), usage_of(self.catalog, standing.plan, one, ends_at))
+            for one in standing.meters
+        ]
 
     def current_period(self, customer: str) -> Span:
         """Raises UnknownCustomer, IntakeUnavailable."""

@@ -11,7 +11,10 @@ from metering.ids import NewKey, new_api_key
 from metering.intake.values import Caller
 from metering.models import ApiKey, Customer
 
-CUSTOMER_SCOPES = ("meter", "usage:read")
+DEFAULT_SCOPES = ("meter", "usage:read")
+CUSTOMER_SCOPES = (*DEFAULT_SCOPES, "admin")
+"""What owners and admins of a customer may grant."""
+
 OPERATOR_SCOPES = ("events:write",)
 SCOPES = CUSTOMER_SCOPES + OPERATOR_SCOPES
 

@@ -1,12 +1,11 @@
-"""Who calls the API, and whether their key may: one decorator for every route that is not metered."""
+"""Who calls the API, and whose data is in reach of their key: the one place that scopes requests by customer.
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
+Always holds: a customer that is not in reach answers as one that does not exist.
+"""
 
 from flask import current_app, g, request
 
-from metering.errors import NotAuthenticated, NotPermitted
+from metering.errors import NotAuthenticated, NotPermitted, UnknownCustomer
 from metering.ids import key_digest, key_partition
 from metering.intake.values import Caller
 from metering.metered import api_key
@@ -16,27 +15,6 @@ from metering.service import Metering
 def current_metering() -> Metering:
     metering: Metering = current_app.extensions["metering"]
     return metering
-
-
-def scoped(scope: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Serve only callers whose key carries `scope`; `g.caller` is who it is.
-
-    Raises:
-        NotAuthenticated: no key, or one that is unknown or revoked.
-        NotPermitted: the key lacks the scope.
-    """
-
-    def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(view)
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            g.caller = authenticate()
-            if scope not in g.caller.scopes:
-                raise NotPermitted(f"this API key does not carry the scope {scope!r}", scope=scope)
-            return view(*args, **kwargs)
-
-        return guarded
-
-    return decorate
 
 
 def authenticate() -> Caller:
@@ -49,9 +27,42 @@ def authenticate() -> Caller:
     return metering.runtime.intake.authenticate(key_digest(secret), partition, now=metering.runtime.clock())
 
 
+def current_caller() -> Caller:
+    """Who was let in to the operation that runs."""
+    caller: Caller = g.caller
+    return caller
+
+
+def require_scope(scope: str) -> None:
+    """Raises NotPermitted."""
+    if scope not in current_caller().scopes:
+        raise NotPermitted(f"this API key does not carry the scope {scope!r}", scope=scope)
+
+
+def require_operator() -> None:
+    """Raises NotPermitted for a key that belongs to a customer."""
+    if not current_caller().is_operator:
+        raise NotPermitted("this is for operators: their keys belong to no customer")
+
+
 def callers_customer() -> str:
     """The key of the customer that the caller acts for. Raises NotPermitted for an operator's key, which has none."""
-    caller: Caller = g.caller
+    caller = current_caller()
     if caller.is_operator:
         raise NotPermitted("an operator's key belongs to no customer; use a customer's key here")
     return caller.customer
+
+
+def customer_in_reach(customer: str | None) -> str:
+    """The customer that a request names; without a name the caller's own.
+
+    Raises:
+        UnknownCustomer: it is another's, which answers as if there were none.
+        NotPermitted: an operator must say which.
+    """
+    if customer is None:
+        return callers_customer()
+    caller = current_caller()
+    if not caller.is_operator and customer != caller.customer:
+        raise UnknownCustomer(f"there is no customer {customer!r}", customer=customer)
+    return customer

@@ -8,7 +8,7 @@ from flask.cli import AppGroup
 from sqlalchemy.orm import Session
 
 from metering.accounts.customers import change_plan, create_customer, find_customer, set_status
-from metering.accounts.keys import CUSTOMER_SCOPES, SCOPES, create_key, keys_of, revoke_key
+from metering.accounts.keys import DEFAULT_SCOPES, SCOPES, create_key, keys_of, revoke_key
 from metering.accounts.users import add_member, create_user
 from metering.cli.common import actor, current_metering, explained
 from metering.errors import Conflict, IntakeUnavailable, NotFound
@@ -96,7 +96,7 @@ def create_key_command(customer_key: str | None, operator: bool, name: str, scop
     with explained():
         with runtime.transaction() as session:
             customer = find_customer(session, customer_key) if customer_key else None
-            chosen = scopes or (SCOPES if operator else CUSTOMER_SCOPES)
+            chosen = scopes or (SCOPES if operator else DEFAULT_SCOPES)
             _, made = create_key(session, customer, name=name, scopes=chosen, now=runtime.clock(), by_operator=True)
         push_state()
     click.echo(made.secret)

@@ -4,12 +4,13 @@ from flask_wtf import FlaskForm
 from wtforms import BooleanField, PasswordField, SelectMultipleField, StringField
 from wtforms.validators import DataRequired, InputRequired, Length
 
-from metering.accounts.keys import CUSTOMER_SCOPES
+from metering.accounts.keys import DEFAULT_SCOPES
 from metering.dashboard.view_models import ScopeChoice
 
 SCOPES = (
     ScopeChoice("meter", "Call the API", "Metered endpoints, such as those of the sample API."),
     ScopeChoice("usage:read", "Read usage", "Usage, limits and the bill so far."),
+    ScopeChoice("admin", "Manage", "API keys, members and alert thresholds."),
 )
 """What a customer grants itself; `events:write`, which writes its own bill, is granted by operators alone."""
 
@@ -31,7 +32,7 @@ class KeyForm(FlaskForm):  # type: ignore[misc]  # the library has no types
     )
     scopes = SelectMultipleField(
         choices=[choice.value for choice in SCOPES],
-        default=list(CUSTOMER_SCOPES),
+        default=list(DEFAULT_SCOPES),
         validators=[DataRequired("Choose at least one.")],
         validate_choice=True,
     )

@@ -22,6 +22,10 @@ class MeterStanding:
     def remaining(self) -> int | None:
         return None if self.limit is None else max(0, self.limit - self.used - self.held)
 
+    def admits(self, units: int) -> bool:
+        """Whether so many more would be let in now."""
+        return self.mode != "hard" or self.remaining is None or units <= self.remaining
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

@@ -6,8 +6,8 @@ from typing import Annotated
 from flask import Request, Response
 from pydantic import Field
 
+from metering.api.bodies import Body, read
 from metering.api.sample.blueprint import blueprint
-from metering.api.sample.bodies import Body, read
 from metering.api.sample.markov import complete
 from metering.metered import metered, usage
 

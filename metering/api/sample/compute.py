@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from flask import Request
 from pydantic import BeforeValidator, Field
 
+from metering.api.bodies import Body, read
 from metering.api.sample.blueprint import blueprint
-from metering.api.sample.bodies import Body, read
 from metering.metered import metered, usage
 
 NANOSECONDS = 1_000_000_000

@@ -7,9 +7,9 @@ from flask.typing import ResponseReturnValue
 
 from metering.accounts.customers import find_customer
 from metering.api.auth import current_metering
+from metering.api.bodies import InvalidRequest
 from metering.api.sample import storage
 from metering.api.sample.blueprint import billed_customer, blueprint
-from metering.api.sample.bodies import InvalidRequest
 from metering.errors import NotFound
 from metering.extensions import db
 from metering.metered import metered

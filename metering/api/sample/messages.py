@@ -7,8 +7,8 @@ from pydantic import Field, field_validator
 
 from metering.accounts.customers import find_customer
 from metering.api.auth import current_metering
+from metering.api.bodies import Body, read
 from metering.api.sample.blueprint import billed_customer, blueprint
-from metering.api.sample.bodies import Body, read
 from metering.extensions import db
 from metering.metered import metered, usage
 from metering.models import SampleMessage

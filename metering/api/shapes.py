@@ -1,0 +1,67 @@
+"""The types that what is asked and what is answered are made of: exact numbers, money, instants, names."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from metering.catalog.quantities import exact
+from metering.problems import to_json
+
+Number = Annotated[Decimal, WithJsonSchema({"type": "number"})]
+"""An exact decimal, written as a JSON number with all its digits."""
+
+Money = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"})]
+"""An amount of money as a decimal string, in the currency's major unit."""
+
+Quantity = Annotated[Decimal, BeforeValidator(exact), WithJsonSchema({"type": ["number", "string"]})]
+"""A quantity that a caller hands in: a JSON number or a decimal string."""
+
+Instant = Annotated[datetime, WithJsonSchema({"type": "string", "format": "date-time"})]
+
+StatedInstant = Annotated[AwareDatetime, Field(strict=False)]
+"""An instant that a caller hands in: RFC 3339, with its offset."""
+
+CustomerKey = Annotated[str, Field(min_length=1, max_length=64, examples=["acme"])]
+
+
+class Answer(BaseModel):
+    """What an operation answers with, field by field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CamelAnswer(Answer):
+    """An answer in OpenMeter's spelling."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+Item = TypeVar("Item")
+
+
+class Page(Answer, Generic[Item]):
+    """Some of a list. `next_cursor`, sent as `cursor`, leads to those that follow; null at the end."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+class PeriodSpan(Answer):
+    """A billing period: from `start` up to, not including, `end`."""
+
+    start: Instant
+    end: Instant
+
+
+def dump(answer: Any) -> bytes:
+    """An answer, a list of them or a plain value as JSON."""
+    return to_json(_plain(answer))
+
+
+def _plain(answer: Any) -> Any:
+    if isinstance(answer, BaseModel):
+        return answer.model_dump(by_alias=True)
+    return [_plain(one) for one in answer] if isinstance(answer, list) else answer
