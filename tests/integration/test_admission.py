@@ -13,6 +13,7 @@ from redis.retry import Retry
 from sqlalchemy import select
 
 from metering.accounts.customers import change_plan
+from metering.catalog import Catalog, Limit
 from metering.embedded.redis_server import binary
 from metering.errors import (
     BadQuantity,
@@ -24,11 +25,21 @@ from metering.errors import (
 )
 from metering.intake.scripts import prefix
 from metering.intake.values import Ask
-from metering.models import Event
+from metering.models import Event, MeterRow
+from metering.store import inbox
 from metering.store.state import touch
 from tests.factories.world import World
 
 MAX = 2**53 - 1
+
+
+def with_limit(catalog: Catalog, plan_key: str, **limits: object) -> Catalog:
+    """The catalog with other limits in a plan; None takes a limit away."""
+    plan = catalog.plans[plan_key]
+    kept = {key: limit for key, limit in plan.limits.items() if key not in limits}
+    new = {key: Limit.model_validate(limit) for key, limit in limits.items() if limit is not None}
+    plans = {**catalog.plans, plan_key: plan.model_copy(update={"limits": kept | new})}
+    return catalog.model_copy(update={"plans": plans})
 
 
 # -- reserve, settle, release ------------------------------------------------------------------------------------
@@ -101,11 +112,7 @@ def test_two_meters_are_held_both_or_neither(world: World) -> None:
 
 
 def test_a_soft_limit_and_none_let_everything_through(world: World) -> None:
-    plan = world.catalog.plans["free"]
-    soft = plan.limits["api_call"].model_copy(update={"mode": "soft"})
-    limits = {**{key: limit for key, limit in plan.limits.items() if key != "tokens"}, "api_call": soft}
-    plans = {**world.catalog.plans, "free": plan.model_copy(update={"limits": limits})}
-    world.catalog = world.catalog.model_copy(update={"plans": plans})
+    world.catalog = with_limit(world.catalog, "free", api_call={"value": 1000, "mode": "soft"}, tokens=None)
     world.customer()
 
     world.settle(world.reserve({"api_call": 2000, "tokens": 10**9}), api_call=2000, tokens=10**9)
@@ -354,6 +361,91 @@ def test_an_enforced_record_respects_what_is_held_until_its_lease_ends(world: Wo
     assert world.record(world.event(quantity=999), enforce=True) == 1
     with pytest.raises(LimitExceeded):
         world.record(world.event(quantity=1), enforce=True)
+
+
+# -- usage that passes a hard limit is recorded and flagged ---------------------------------------------------------
+
+
+def flagged(world: World) -> list[tuple[str, int, bool]]:
+    """What was recorded, drained into PostgreSQL: meter, units, overshoot; in the order of the stream."""
+    world.drain()
+    rows = world.session.execute(
+        select(MeterRow.key, Event.units, Event.overshoot)
+        .join(MeterRow, MeterRow.id == Event.meter_id)
+        .order_by(Event.position, Event.item)
+    ).all()
+    world.session.commit()
+    return [(row.key, row.units, row.overshoot) for row in rows]
+
+
+def test_recorded_usage_that_passes_a_hard_limit_is_flagged(world: World) -> None:
+    world.customer()
+
+    world.record(world.event(quantity=999), world.event(quantity=1), world.event(quantity=0))
+    world.record(world.event(quantity=1), world.event(quantity=0), world.event(meter="tokens", quantity=10_000))
+
+    assert world.used() == 1001
+    assert flagged(world) == [
+        ("api_call", 999, False),
+        ("api_call", 1, False),
+        ("api_call", 0, False),
+        ("api_call", 1, True),
+        ("api_call", 0, False),
+        ("tokens", 10_000, False),
+    ]
+
+
+def test_what_running_calls_hold_is_theirs_until_their_lease_ends(world: World) -> None:
+    world.customer()
+    world.reserve({"api_call": 999})
+    world.record(world.event(quantity=1), world.event(quantity=1))
+    world.advance(seconds=31)
+    world.record(world.event(quantity=998), world.event(quantity=1))
+
+    assert [overshoot for *_, overshoot in flagged(world)] == [False, True, False, True]
+
+
+def test_a_level_is_flagged_when_it_rises_past_its_limit(world: World) -> None:
+    world.customer()  # on free: one seat
+
+    for quantity, more in [(1, {}), (1, {}), (-1, {}), (3, {"outright": True}), (2, {"outright": True})]:
+        world.record(world.event(meter="seats", quantity=quantity, **more))
+        world.advance(seconds=1)
+
+    assert [overshoot for *_, overshoot in flagged(world)] == [False, True, False, True, False]
+
+
+def test_a_repetition_a_soft_limit_and_none_are_never_flagged(world: World) -> None:
+    world.catalog = with_limit(world.catalog, "free", tokens={"value": 10, "mode": "soft"}, messages=None)
+    world.customer()
+    event = world.event(quantity=1000)
+
+    world.record(event, world.event(meter="tokens", quantity=11), world.event(meter="messages", quantity=10**9))
+    assert world.record(event) == 0
+
+    assert [overshoot for *_, overshoot in flagged(world)] == [False, False, False]
+
+
+def test_late_usage_of_a_past_period_has_no_limit_to_pass(world: World) -> None:
+    customer = world.customer()
+    before = world.event(quantity=1001)
+    world.advance(days=21)
+    touch(world.session, [customer.id])
+    world.session.commit()
+    world.send()
+
+    world.record(before, world.event(quantity=1001))
+
+    assert [overshoot for *_, overshoot in flagged(world)] == [False, True]
+
+
+def test_usage_that_the_inbox_kept_is_flagged_when_it_is_fed(world: World) -> None:
+    world.customer()
+    inbox.put(world.session, world.intake, [world.event(quantity=600), world.event(quantity=600)])
+    inbox.feed(world.session, world.intake, now=world.now, identity_window_seconds=3600)
+    world.session.commit()
+
+    assert flagged(world) == [("api_call", 600, False), ("api_call", 600, True)]
 
 
 # -- a Redis that is killed --------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
--- Record events, all or none. ARGV: now, enforce (0|1), identity ttl (ms), backlog limit, then for each event:
+-- Record events, all or none: with `enforce` within the hard limits, else in full, flagged where they pass one.
+-- ARGV: now, enforce (0|1), identity ttl (ms), backlog limit, then for each event:
 --       digest, payload digest, customer, meter, kind ('u', 'l', 'x' = not counted live), op, units, time, message.
 -- Answers {"ok", number recorded} or {code, item (0-based), …}.
 
@@ -8,18 +9,41 @@ local FIRST, WIDTH = 5, 9
 if not generation then return { 'outage' } end
 if call('XLEN', P .. 'stream') >= backlog then return { 'backlog' } end
 
-local states, pending, claimed, fresh, conflicts = {}, {}, {}, {}, {}
+local states, counters, claimed, fresh, conflicts = {}, {}, {}, {}, {}
 
 local function state_of(customer)
   if states[customer] == nil then
     states[customer] = customer_state(customer) or false
-    if enforce then
-      volatile()
-      expire_holds(customer, now)
-      durable()
-    end
+    volatile()
+    expire_holds(customer, now)
+    durable()
   end
   return states[customer]
+end
+
+-- The prefix of the limits that hold usage of the period `counted`, or a level now; nil where none does any more.
+local function limits_for(state, kind, counted)
+  local current, which = in_force(state, now)
+  if not current then return nil end
+  if kind == 'l' or counted.id == current.id then return which end
+  return state.coming and counted.id == state.coming.id and '1:' or nil
+end
+
+-- A counter as it will stand after the events so far, looked up once: `value`, and `limit` and `held` where a hard
+-- limit holds it.
+local function counter_of(state, customer, kind, counted, meter)
+  local field = held_field(kind, counted.id, meter)
+  local place = customer .. ' ' .. field
+  if not counters[place] then
+    local counter = { value = kind == 'x' and 0 or used_of(state, kind, counted.id, meter) }
+    local which = kind ~= 'x' and limits_for(state, kind, counted)
+    if which then
+      local mode, limit = limit_of(state, which, meter)
+      if mode == 'hard' then counter.limit, counter.held = tonumber(limit), held_of(customer, field) end
+    end
+    counters[place] = counter
+  end
+  return counters[place]
 end
 
 for i = FIRST, #ARGV, WIDTH do
@@ -35,25 +59,23 @@ for i = FIRST, #ARGV, WIDTH do
     if not state then return { 'unknown_customer', item } end
     local counted = counted_in(state, time, now)
     if not counted then return { 'stale', item, customer } end
+    local counter = counter_of(state, customer, kind, counted, meter)
+    local before = counter.value
     local effect = effect_of(state, op, kind, meter, units, time)
-    local place = kind == 'l' and ('L:' .. customer .. ':' .. meter) or (counted.id .. ':' .. customer .. ':' .. meter)
-    local before = pending[place]
-    if before == nil then before = kind == 'x' and 0 or used_of(state, kind, counted.id, meter) end
     if kind == 'l' and op == 'set' and effect ~= 0 then effect = units - before end
     local after = before + effect
     if after > EXACT then return { 'too_large', item } end
     if kind == 'l' and after < 0 then return { 'below_zero', item } end
-    if enforce and kind ~= 'x' and effect > 0 then
-      local current, which = in_force(state, now)
-      local mode, limit = 'none', ''
-      if current then mode, limit = limit_of(state, which, meter) end
-      local held = current and held_of(customer, held_field(kind, counted.id, meter)) or 0
-      if mode == 'hard' and (kind == 'l' or counted.id == current.id) and after + held > tonumber(limit) then
-        return { 'limit', item, mode, limit, int(before), int(held), int(current.starts), int(current.ends) }
-      end
+    -- What running calls hold is theirs: whoever takes the rest passes the limit.
+    local over = effect > 0 and counter.limit and after + counter.held > counter.limit
+    if over and enforce then
+      local current = in_force(state, now)
+      return { 'limit', item, 'hard', int(counter.limit), int(before), int(counter.held), int(current.starts),
+               int(current.ends) }
     end
-    pending[place] = after
-    fresh[#fresh + 1] = { at = i, counted = counted.id, effect = effect, time = time, kind = kind, op = op }
+    counter.value = after
+    fresh[#fresh + 1] = { at = i, counted = counted.id, effect = effect, time = time, kind = kind, op = op,
+                          flags = over and 'o' or '' }
   end
 end
 
@@ -66,7 +88,7 @@ local fields = {}
 for number, event in ipairs(fresh) do
   local i, item = event.at, #fields / 2 + 1
   count(states[ARGV[i + 2]], event.op, event.kind, event.counted, ARGV[i + 3], event.effect, event.time)
-  fields[#fields + 1] = decision(item, event.kind == 'u' and event.counted or '', event.effect, '')
+  fields[#fields + 1] = decision(item, event.kind == 'u' and event.counted or '', event.effect, event.flags)
   fields[#fields + 1] = ARGV[i + 8]
   call('SET', P .. 'd:' .. ARGV[i], ARGV[i + 1], 'PX', identity_ttl)
   if item == ENTRY or number == #fresh then
