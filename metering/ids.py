@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
+from metering import exact_json
 
 KEY_MARK = "mk"
 VISIBLE_PREFIX = 10
@@ -21,10 +21,13 @@ def partition_of(customer_key: str, partitions: int) -> int:
     return zlib.crc32(customer_key.encode()) % partitions
 
 
-def identity_digest(customer_key: str, source: str, event_id: str) -> str:
-    """The identity of an event, (customer, source, id), as 32 hex digits. Length prefixes keep parts apart."""
+def identity_digest(customer_key: str, source: str, event_id: str, meter: str = "") -> str:
+    """The identity of an event, (customer, source, id), as 32 hex digits. Length prefixes keep parts apart.
+
+    `meter` is named for the second and each further meter that counts the same event.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for part in (customer_key, source, event_id):
+    for part in (customer_key, source, event_id, meter) if meter else (customer_key, source, event_id):
         raw = part.encode()
         digest.update(len(raw).to_bytes(4, "big"))
         digest.update(raw)
@@ -33,7 +36,7 @@ def identity_digest(customer_key: str, source: str, event_id: str) -> str:
 
 def payload_digest(payload: Mapping[str, Any]) -> str:
     """What an event says, apart from its identity, as 32 hex digits: equal for equal JSON in any key order."""
-    raw = orjson.dumps(payload, option=orjson.OPT_SORT_KEYS, default=str)
+    raw = exact_json.write(payload, sort_keys=True)
     return hashlib.blake2b(raw, digest_size=16).hexdigest()
 
 

@@ -1,5 +1,5 @@
 """The keeper: the loop that must never be late. It drains the streams, rebuilds counters that Redis lost, sends changed
-state to Redis and feeds the inbox. Any number may run side by side.
+state to Redis, releases held events and feeds the inbox. Any number may run side by side.
 
 A fault in one step never stops the others: it is logged, and the step is tried again.
 """
@@ -17,7 +17,7 @@ from metering.failpoints import visit
 from metering.intake import scripts
 from metering.limits import alerts
 from metering.runtime import Runtime
-from metering.store import inbox
+from metering.store import held, inbox
 from metering.store.drain import drain
 from metering.store.rebuild import open_partition, rebuild
 from metering.store.state import send_unsent
@@ -48,6 +48,7 @@ class Keeper:
             if monotonic() - last_upkeep >= UPKEEP_SECONDS:
                 last_upkeep = monotonic()
                 healthy = self._guarded("send_state", self.send_state)
+                healthy = self._guarded("release_held", self.release_held) and healthy
                 healthy = self._guarded("feed_inbox", self.feed_inbox) and healthy
             if self._has_news() or monotonic() - last_pass >= FULL_PASS_SECONDS:
                 last_pass = monotonic()
@@ -100,6 +101,12 @@ class Keeper:
         runtime = self._runtime
         with runtime.transaction() as session:
             return send_unsent(session, runtime.redis, runtime.catalog, now=runtime.clock())
+
+    def release_held(self) -> int:
+        """Hand on events that were held for a customer or a meter that is known by now."""
+        runtime = self._runtime
+        with runtime.transaction() as session:
+            return held.release(session, runtime.intake, runtime.catalog, now=runtime.clock())
 
     def feed_inbox(self) -> int:
         runtime = self._runtime

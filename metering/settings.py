@@ -43,12 +43,14 @@ class Settings(BaseSettings):
 
     partitions: int = Field(default=16, ge=1, le=256)
     on_outage: Literal["deny", "allow"] = "deny"
+    unknown_subject: Literal["refuse", "hold"] = "refuse"
     lease_seconds: Seconds = 30
     identity_window_seconds: Seconds = 24 * 3600
     idempotency_window_seconds: Seconds = 24 * 3600
     idempotency_max_bytes: int = Field(default=256 * 1024, ge=0)
     backlog_limit: int = Field(default=1_000_000, ge=1)
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1024)
+    max_events: int = Field(default=10_000, ge=1)
     lateness_seconds: Seconds = 34 * 24 * 3600
     redis_timeout_seconds: Seconds = 2
     settle_delay_seconds: Seconds = 120

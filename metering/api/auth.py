@@ -3,13 +3,20 @@
 Always holds: a customer that is not in reach answers as one that does not exist.
 """
 
-from flask import current_app, g, request
+from time import monotonic
 
-from metering.errors import NotAuthenticated, NotPermitted, UnknownCustomer
+from flask import current_app, g, request
+from sqlalchemy.exc import SQLAlchemyError
+
+from metering.accounts.keys import find_caller
+from metering.errors import IntakeUnavailable, NotAuthenticated, NotPermitted, UnknownCustomer
 from metering.ids import key_digest, key_partition
 from metering.intake.values import Caller
 from metering.metered import api_key
 from metering.service import Metering
+
+REMEMBERED_SECONDS = 0.5
+MOST_REMEMBERED = 1_000
 
 
 def current_metering() -> Metering:
@@ -25,6 +32,41 @@ def authenticate() -> Caller:
     if secret is None or partition is None or partition >= metering.settings.partitions:
         raise NotAuthenticated("send an API key: Authorization: Bearer mk_…")
     return metering.runtime.intake.authenticate(key_digest(secret), partition, now=metering.runtime.clock())
+
+
+def authenticate_for_events() -> Caller:
+    """The bearer of the request's key, remembered for half a second, so that a busy sender is not looked up each time.
+
+    A revoked key is refused within a second all the same: Redis knows of it at once. While Redis is away and
+    METERING_ON_OUTAGE is allow, PostgreSQL says who it is.
+    """
+    metering = current_metering()
+    secret = api_key(request) or ""
+    remembered: dict[str, tuple[Caller, float]] = current_app.extensions.setdefault("metering_callers", {})
+    known = remembered.get(secret)
+    if known and known[1] > monotonic():
+        return known[0]
+    try:
+        caller = authenticate()
+    except IntakeUnavailable:
+        if metering.settings.on_outage == "deny":
+            raise
+        return _caller_in_postgresql(metering, secret)
+    if len(remembered) >= MOST_REMEMBERED:
+        remembered.clear()
+    remembered[secret] = (caller, monotonic() + REMEMBERED_SECONDS)
+    return caller
+
+
+def _caller_in_postgresql(metering: Metering, secret: str) -> Caller:
+    try:
+        with metering.runtime.transaction() as session:
+            found = find_caller(session, key_digest(secret))
+    except SQLAlchemyError as error:
+        raise IntakeUnavailable("neither Redis nor PostgreSQL answers") from error
+    if found is None:
+        raise NotAuthenticated("this API key is unknown or was revoked")
+    return found
 
 
 def current_caller() -> Caller:

@@ -1,15 +1,14 @@
 """JSON bodies and query strings, read strictly: exact numbers, no unknown fields, no type taken for another."""
 
-import json
 from collections.abc import Mapping
-from decimal import Decimal
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from flask import request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import UnsupportedMediaType
 
+from metering import exact_json
 from metering.errors import MeteringError
 
 MOST_FAULTS = 20
@@ -64,13 +63,9 @@ def read_query(kind: type[AnyQuery]) -> AnyQuery:
 def parse_json(text: bytes | str) -> Any:
     """JSON with every number exact. Raises InvalidRequest."""
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
+        return exact_json.parse(text)
+    except ValueError as error:
         raise InvalidRequest(f"The body is no JSON: {error}") from None
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _gather(kind: type[Query], args: "MultiDict[str, str]") -> dict[str, Any]:

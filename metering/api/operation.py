@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from metering.api.auth import authenticate, require_operator, require_scope
 from metering.api.bodies import Body, Query, read, read_query
 from metering.api.shapes import dump
+from metering.intake.values import Caller
 
 View = Callable[..., Any]
 
@@ -63,6 +64,7 @@ def operation(
     *,
     scope: str,
     operators_only: bool = False,
+    authenticate: Callable[[], Caller] = authenticate,
     query: type[Query] | None = None,
     body: type[Body] | Content | None = None,
     answers: Any = None,
@@ -78,6 +80,7 @@ def operation(
 
     Args:
         scope: what the caller's key must carry; "" lets anybody in.
+        authenticate: how the caller is known, where the usual way is not good enough.
         operators_only: only keys of operators, which belong to no customer, are let in.
         answers: the model of the answer, a mapping of them by status, or None for an empty 204.
         refuses: codes of the problems it may answer with, beside those that the declaration implies.

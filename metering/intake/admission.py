@@ -9,15 +9,16 @@ from datetime import datetime
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from metering.catalog import Meter
 from metering.clock import from_micros, to_micros
-from metering.errors import UnknownMeter
+from metering.errors import IntakeUnavailable, UnknownMeter
 from metering.ids import partition_of
 from metering.intake import scripts
 from metering.intake.event import UsageEvent, live_kind
 from metering.intake.refusals import limit_exceeded, record_refusal, refusal
-from metering.intake.values import Admission, Ask, Caller, MeterStanding, Replay, Settlement, Span, Standing
+from metering.intake.values import Admission, Ask, Caller, MeterStanding, Moved, Replay, Settlement, Span, Standing
 
 MAX_EVENTS_PER_SCRIPT = 500
 """More would keep Redis from answering anybody else for too long."""
@@ -141,20 +142,62 @@ class Intake:
             UnknownCustomer, InvalidUsage: `facts["item"]` is the place of the first event that cannot be recorded.
             IntakeUnavailable: unknown whether they were recorded; send them again.
         """
-        args: list[Any] = [to_micros(now), int(enforce), int(identity_window_seconds * 1000), backlog_limit]
+        head = [to_micros(now), int(enforce), int(identity_window_seconds * 1000), backlog_limit, 0, 0]
+        return int(self._record(partition, head, events)[1])
+
+    def look(
+        self,
+        partition: int,
+        events: Sequence[UsageEvent],
+        carried: Mapping[str, Moved],
+        *,
+        now: datetime,
+        backlog_limit: int,
+        enforce: bool = False,
+    ) -> tuple[int, dict[str, Moved]]:
+        """What `record` would do, without doing it: how many are new, and which counters would move by how much.
+
+        `carried` is what earlier looks at the same partition answered: together they see what one of all would.
+        Raises as `record` does.
+        """
+        head: list[Any] = [to_micros(now), int(enforce), 1, backlog_limit, 1, len(carried)]
+        for place, moved in carried.items():
+            head += [place, moved.units]
+        _, fresh, *found = self._record(partition, head, events)
+        moves = dict(carried)
+        for start in range(0, len(found), 5):
+            place, customer, meter, units, limited = found[start : start + 5]
+            moves[place.decode()] = Moved(customer.decode(), meter.decode(), int(units), bool(limited))
+        return int(fresh), moves
+
+    def _record(self, partition: int, head: list[Any], events: Sequence[UsageEvent]) -> Any:
+        args = head
         for event in events:
             args += [event.digest, event.payload, event.customer, event.meter, self._kind(event.meter)]
             args += [event.op, event.units, event.time, event.message()]
         reply = scripts.run(self.redis, "record", partition, *args)
         code = reply[0].decode()
         if code == "ok":
-            return int(reply[1])
+            return reply
         if code == "limit":
             event = events[int(reply[1])]
             standing = next(_standings([event.meter], reply[2:6], width=4))
             period = Span(0, from_micros(int(reply[6])), from_micros(int(reply[7])))
-            raise limit_exceeded(self.meters, (standing,), 0, {event.meter: event.units}, period)
+            refused = limit_exceeded(self.meters, (standing,), 0, {event.meter: event.units}, period)
+            refused.facts["item"] = int(reply[1])
+            raise refused
         raise record_refusal(code, reply[1:])
+
+    def known(self, customers: Iterable[str]) -> set[str]:
+        """Those of `customers` whose state is in Redis. Raises IntakeUnavailable."""
+        names = list(customers)
+        pipe = self.redis.pipeline(transaction=False)
+        for name in names:
+            pipe.exists(f"{scripts.prefix(self.partition(name))}c:{name}")
+        try:
+            return {name for name, exists in zip(names, pipe.execute(), strict=True) if exists}
+        except RedisError as error:
+            raise IntakeUnavailable("Redis did not answer") from error
 
     # -- looking -------------------------------------------------------------------------------------------------
 

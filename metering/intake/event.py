@@ -7,12 +7,12 @@ PostgreSQL's `jsonb`. Times are whole microseconds since the epoch, quantities s
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal
 
 import orjson
 
+from metering import exact_json
 from metering.catalog import Meter
 from metering.errors import InvalidUsage
 from metering.ids import identity_digest, payload_digest
@@ -29,7 +29,11 @@ MAX_PROPERTIES_BYTES = 32 * 1024
 
 @dataclass(frozen=True)
 class UsageEvent:
-    """`time` is when it happened, `admitted` when the intake let it in; both in microseconds since the epoch."""
+    """`time` is when it happened, `admitted` when the intake let it in; both in microseconds since the epoch.
+
+    `secondary`: one event that several meters count is one of these for each. The first bears the identity (customer,
+    source, id), each further one that of (customer, source, id, meter).
+    """
 
     customer: str
     meter: str
@@ -43,10 +47,11 @@ class UsageEvent:
     grp: str
     properties: str
     payload: str
+    secondary: bool = False
 
     @cached_property
     def digest(self) -> str:
-        return identity_digest(self.customer, self.source, self.id)
+        return identity_digest(self.customer, self.source, self.id, self.meter if self.secondary else "")
 
     def message(self) -> bytes:
         """What stands in the stream; `decode` reads it."""
@@ -72,7 +77,7 @@ class UsageEvent:
     def from_message(cls, message: bytes) -> "UsageEvent":
         """The event that `message` wrote. Raises ValueError when it is none."""
         (
-            _,
+            digest,
             payload,
             customer,
             meter,
@@ -86,7 +91,8 @@ class UsageEvent:
             grp,
             properties,
         ) = orjson.loads(message)
-        return cls(customer, meter, op, units, time, admitted, source, id, key_id, grp, properties, payload)
+        secondary = digest != identity_digest(customer, source, id)
+        return cls(customer, meter, op, units, time, admitted, source, id, key_id, grp, properties, payload, secondary)
 
 
 def op_of(meter: Meter, *, outright: bool = False) -> Op:
@@ -116,6 +122,7 @@ def make_event(
     properties: Mapping[str, Any] | None = None,
     key_id: int | None = None,
     payload: str = "",
+    secondary: bool = False,
 ) -> UsageEvent:
     """A checked event. `time` is left out for usage that happens now.
 
@@ -145,6 +152,7 @@ def make_event(
         grp=group_of(meter, properties or {}),
         properties=text,
         payload=payload or payload_digest(stated),
+        secondary=secondary,
     )
 
 
@@ -176,7 +184,7 @@ def _group_value(properties: Mapping[str, Any], path: str) -> str:
 
 def _properties_text(properties: Mapping[str, Any]) -> str:
     try:
-        text = orjson.dumps(properties, default=_exact_number)
+        text = exact_json.write(properties)
     except TypeError as error:
         raise InvalidUsage(f"the properties are no JSON: {error}", field="data") from None
     if len(text) > MAX_PROPERTIES_BYTES:
@@ -184,10 +192,3 @@ def _properties_text(properties: Mapping[str, Any]) -> str:
     if b"\\u0000" in text:
         raise InvalidUsage("the properties hold a NUL character, which PostgreSQL cannot store", field="data")
     return text.decode()
-
-
-def _exact_number(value: object) -> orjson.Fragment:
-    """A Decimal keeps all its digits in JSON."""
-    if isinstance(value, Decimal) and value.is_finite():
-        return orjson.Fragment(str(value))
-    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -100,6 +100,16 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """By how many scaled units some events would move a counter, and whether a hard limit holds that."""
+
+    customer: str
+    meter: str
+    units: int
+    limited: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """`duplicate`: it had been counted before, and was not counted again."""
 

@@ -4,6 +4,7 @@ from metering.models.alert import Alert
 from metering.models.api_key import ApiKey
 from metering.models.customer import Customer
 from metering.models.event import Event, Identity
+from metering.models.held import HeldEvent
 from metering.models.intake import AuditEntry, Correction, Inbox, PartitionRow, SetAside
 from metering.models.level import Accrual, Level
 from metering.models.meter import MeterRow
@@ -22,6 +23,7 @@ __all__ = [
     "Correction",
     "Customer",
     "Event",
+    "HeldEvent",
     "Identity",
     "Inbox",
     "LedgerEntry",

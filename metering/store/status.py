@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from metering.models import Correction, Inbox, PartitionRow, SetAside
+from metering.models import Correction, HeldEvent, Inbox, PartitionRow, SetAside
 from metering.store.backlog import Backlog, backlogs
 
 
@@ -23,6 +23,7 @@ class Flow:
     lost_partitions: int | None
     set_aside: int
     inbox: int
+    held: int
     corrections: int
 
     def gauges(self) -> Iterator[tuple[str, float, str]]:
@@ -34,6 +35,7 @@ class Flow:
             ("lost_partitions", self.lost_partitions, "Partitions whose live counters wait to be rebuilt"),
             ("set_aside_messages", self.set_aside, "Messages set aside that nobody has decided on"),
             ("inbox_events", self.inbox, "Events that wait in PostgreSQL for Redis"),
+            ("held_events", self.held, "Events that wait for their customer or meter to be made"),
             ("pending_corrections", self.corrections, "Corrections of live counters not applied yet"),
         )
         for name, value, meaning in figures:
@@ -55,6 +57,7 @@ def flow(session: Session, redis: Redis, *, now: datetime) -> Flow:
         lost_partitions=None if found is None else sum(one.lost for one in found),
         set_aside=_count(session, select(func.count()).where(SetAside.resolved_at.is_(None))),
         inbox=_count(session, select(func.count(Inbox.id))),
+        held=_count(session, select(func.count(HeldEvent.id))),
         corrections=_count(session, select(func.count(Correction.id))),
     )
 

@@ -1,10 +1,16 @@
 -- Record events, all or none: with `enforce` within the hard limits, else in full, flagged where they pass one.
--- ARGV: now, enforce (0|1), identity ttl (ms), backlog limit, then for each event:
+-- ARGV: now, enforce (0|1), identity ttl (ms), backlog limit, look (0|1), how many counters were carried, for each of
+--       these its place and by how much, then for each event:
 --       digest, payload digest, customer, meter, kind ('u', 'l', 'x' = not counted live), op, units, time, message.
 -- Answers {"ok", number recorded} or {code, item (0-based), …}.
+-- With `look` nothing is written. It answers {"ok", number that is new, for each counter that would move: place,
+-- customer, meter, by how much in all, 1 where a hard limit holds it}; carried into the next look, several looks see what one of all would.
 
 local now, enforce, identity_ttl, backlog = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], tonumber(ARGV[4])
-local FIRST, WIDTH = 5, 9
+local look, WIDTH = ARGV[5] == '1', 9
+local FIRST = 7 + 2 * tonumber(ARGV[6])
+local carried = {}
+for i = 7, FIRST - 1, 2 do carried[ARGV[i]] = tonumber(ARGV[i + 1]) end
 
 if not generation then return { 'outage' } end
 if call('XLEN', P .. 'stream') >= backlog then return { 'backlog' } end
@@ -35,7 +41,9 @@ local function counter_of(state, customer, kind, counted, meter)
   local field = held_field(kind, counted.id, meter)
   local place = customer .. ' ' .. field
   if not counters[place] then
-    local counter = { value = kind == 'x' and 0 or used_of(state, kind, counted.id, meter) }
+    local counter = { value = kind == 'x' and 0 or used_of(state, kind, counted.id, meter), customer = customer,
+                      meter = meter, moved = carried[place] or 0 }
+    counter.value = counter.value + counter.moved
     local which = kind ~= 'x' and limits_for(state, kind, counted)
     if which then
       local mode, limit = limit_of(state, which, meter)
@@ -73,13 +81,21 @@ for i = FIRST, #ARGV, WIDTH do
       return { 'limit', item, 'hard', int(counter.limit), int(before), int(counter.held), int(current.starts),
                int(current.ends) }
     end
-    counter.value = after
+    counter.value, counter.moved = after, counter.moved + effect
     fresh[#fresh + 1] = { at = i, counted = counted.id, effect = effect, time = time, kind = kind, op = op,
                           flags = over and 'o' or '' }
   end
 end
 
 if #conflicts > 0 then return { 'conflict', unpack(conflicts) } end
+if look then
+  local answer = { 'ok', #fresh }
+  for place, counter in pairs(counters) do
+    local parts = { place, counter.customer, counter.meter, int(counter.moved), counter.limit and 1 or 0 }
+    for _, part in ipairs(parts) do answer[#answer + 1] = part end
+  end
+  return answer
+end
 if #fresh == 0 then return { 'ok', 0 } end
 
 -- Short entries keep what a drain reads at once within bounds.

@@ -1,0 +1,81 @@
+"""From CloudEvents to usage events: each meter that counts an event's type makes one of its own. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metering.catalog import Meter
+from metering.errors import BadQuantity, InvalidUsage
+from metering.intake.cloudevents import CloudEvent, EventFault
+from metering.intake.event import UsageEvent, look_up, make_event
+
+CHANGES = ("change", "set")
+"""What `data.op` of an event on a level may say: change the level, or replace it."""
+
+
+class InvalidEvents(InvalidUsage):
+    """Some events of the request cannot be recorded; nothing of it was. `errors` names each by index and pointer."""
+
+    code = "invalid-events"
+
+    def __init__(self, faults: Iterable[EventFault]) -> None:
+        listed = sorted(faults, key=lambda fault: fault.index)
+        first = listed[0]
+        super().__init__(
+            f"{len({fault.index for fault in listed})} of the events cannot be recorded; nothing was. "
+            f"Event {first.index}: {first.pointer or '/'} {first.reason}",
+            errors=[{"index": fault.index, "pointer": fault.pointer, "reason": fault.reason} for fault in listed],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A usage event, and the place in the request of the event that it was made of."""
+
+    event: UsageEvent
+    origin: CloudEvent
+
+
+def place(one: CloudEvent, meters: Sequence[Meter], admitted: int, key_id: int | None) -> Iterator[Placed]:
+    """A usage event for each meter that counts this event. Raises InvalidEvents."""
+    op = one.data.get("op", CHANGES[0])
+    for number, meter in enumerate(meters):
+        if meter.is_level and op not in CHANGES:
+            raise _invalid(one, "/data/op", 'must be "change" or "set"')
+        quantity = _quantity(meter, one)
+        try:
+            event = make_event(
+                meter,
+                customer=one.subject,
+                quantity=quantity,
+                source=one.source,
+                id=one.id,
+                admitted=admitted,
+                time=one.time,
+                outright=meter.is_level and op == "set",
+                properties=one.data,
+                key_id=key_id,
+                secondary=number > 0,
+            )
+        except BadQuantity as wrong:
+            raise _invalid(one, value_pointer(meter), wrong.facts.get("reason", wrong.message)) from None
+        except InvalidUsage as wrong:
+            raise _invalid(one, "/data", wrong.message) from None
+        yield Placed(event, one)
+
+
+def _quantity(meter: Meter, one: CloudEvent) -> Any:
+    if meter.aggregation == "count":
+        return 1
+    value = look_up(one.data, meter.value_property)
+    if value is None:
+        raise _invalid(one, value_pointer(meter), "is missing")
+    return value
+
+
+def value_pointer(meter: Meter) -> str:
+    return "/data" + meter.value_property.removeprefix("$").replace(".", "/")
+
+
+def _invalid(one: CloudEvent, pointer: str, reason: str) -> InvalidEvents:
+    return InvalidEvents([EventFault(one.index, pointer, reason)])
