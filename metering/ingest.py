@@ -33,6 +33,8 @@ from metering.models import Customer
 from metering.service import FUTURE_SECONDS, Metering
 from metering.store import held
 
+MAX_PLAIN_UNITS = 2**32
+
 Answer = TypeVar("Answer")
 
 
@@ -163,6 +165,9 @@ def _write(metering: Metering, part: Part, now: datetime, enforce: bool = False)
 def _look(metering: Metering, parts: Sequence[Part], now: datetime, enforce: bool) -> Mapping[tuple[int, str], Moved]:
     """Look at all parts before any is recorded: whatever one of them is refused for refuses the request."""
     _check_repeated(parts)
+    if not enforce and all(_is_plain(metering, part) for part in parts):
+        _check_remembered(metering, parts)
+        return {}
     intake, limit = metering.runtime.intake, metering.settings.backlog_limit
     moves: dict[int, dict[str, Moved]] = {}
     for part in parts:
@@ -183,6 +188,23 @@ def _check_repeated(parts: Sequence[Part]) -> None:
         for part in parts
         for one in part.placed
         if payloads.setdefault(one.event.digest, one.event.payload) != one.event.payload
+    ]
+    if items:
+        raise _conflict(items)
+
+
+def _is_plain(metering: Metering, part: Part) -> bool:
+    """Whether nothing but a taken identity can refuse this part: no level that might fall below zero, and amounts that
+    carry no counter to where it cannot count any more."""
+    levels = {meter.key for meter in metering.catalog.meters.values() if meter.is_level}
+    return all(one.event.meter not in levels and one.event.units <= MAX_PLAIN_UNITS for one in part.placed)
+
+
+def _check_remembered(metering: Metering, parts: Sequence[Part]) -> None:
+    """Raises UsageConflict; costs a fraction of a look."""
+    intake = metering.runtime.intake
+    items = [
+        part.placed[item].origin.index for part in parts for item in intake.conflicting(part.partition, part.events)
     ]
     if items:
         raise _conflict(items)

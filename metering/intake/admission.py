@@ -188,6 +188,16 @@ class Intake:
             raise refused
         raise record_refusal(code, reply[1:])
 
+    def conflicting(self, partition: int, events: Sequence[UsageEvent]) -> list[int]:
+        """The places of events whose identity is remembered with another payload. Raises IntakeUnavailable."""
+        key = scripts.prefix(partition) + "d:"
+        try:
+            remembered: list[Any] = self.redis.mget([key + event.digest for event in events])
+        except RedisError as error:
+            raise IntakeUnavailable("Redis did not answer") from error
+        pairs = enumerate(zip(events, remembered, strict=True))
+        return [item for item, (event, known) in pairs if known is not None and known.decode() != event.payload]
+
     def known(self, customers: Iterable[str]) -> set[str]:
         """Those of `customers` whose state is in Redis. Raises IntakeUnavailable."""
         names = list(customers)

@@ -7,7 +7,7 @@ PostgreSQL's `jsonb`. Times are whole microseconds since the epoch, quantities s
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import orjson
@@ -15,7 +15,7 @@ import orjson
 from metering import exact_json
 from metering.catalog import Meter
 from metering.errors import InvalidUsage
-from metering.ids import identity_digest, payload_digest
+from metering.ids import identity_digest, text_digest
 
 Op = Literal["add", "change", "set", "observe"]
 OPS: tuple[Op, ...] = ("add", "change", "set", "observe")
@@ -138,7 +138,7 @@ def make_event(
         if not value or len(value) > MAX_NAME or UNSTORABLE.search(value):
             raise InvalidUsage(f"{name} must hold 1 to {MAX_NAME} characters, no NUL nor half a surrogate", field=name)
     text = _properties_text(properties or {})
-    stated = {"meter": meter.key, "op": op, "units": units, "time": time, "properties": properties or {}}
+    stated = f"{meter.key} {op} {units} {time} {text}"
     return UsageEvent(
         customer=customer,
         meter=meter.key,
@@ -151,7 +151,7 @@ def make_event(
         key_id=key_id,
         grp=group_of(meter, properties or {}),
         properties=text,
-        payload=payload or payload_digest(stated),
+        payload=payload or text_digest(stated),
         secondary=secondary,
     )
 
@@ -163,18 +163,23 @@ def group_of(meter: Meter, properties: Mapping[str, Any]) -> str:
     values = {name: _group_value(properties, path) for name, path in meter.group_by.items()}
     text = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
     if len(text) > MAX_GROUP_BYTES:  # an index could not hold it: such values still count, as one group each
-        text = orjson.dumps({name: payload_digest({"value": value}) for name, value in values.items()})
+        text = orjson.dumps({name: text_digest(value) for name, value in values.items()})
     return text.decode()
 
 
 def look_up(properties: Mapping[str, Any], path: str) -> Any:
     """The value at a JSON path such as `$.a.b`, or None."""
     value: Any = properties
-    for name in path.split(".")[1:]:
+    for name in _steps(path):
         if not isinstance(value, Mapping) or name not in value:
             return None
         value = value[name]
     return value
+
+
+@cache
+def _steps(path: str) -> list[str]:
+    return path.split(".")[1:]
 
 
 def _group_value(properties: Mapping[str, Any], path: str) -> str:
@@ -184,7 +189,7 @@ def _group_value(properties: Mapping[str, Any], path: str) -> str:
 
 def _properties_text(properties: Mapping[str, Any]) -> str:
     try:
-        text = exact_json.write(properties)
+        text = exact_json.write(properties, sort_keys=True)  # equal properties are told by equal texts
     except TypeError as error:
         raise InvalidUsage(f"the properties are no JSON: {error}", field="data") from None
     if len(text) > MAX_PROPERTIES_BYTES:

@@ -4,10 +4,9 @@ Always holds: an event is held once, under the identity that it will be counted 
 transaction, and from there through the intake like all usage.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, select
@@ -17,7 +16,7 @@ from sqlalchemy.orm import Session
 from metering import exact_json
 from metering.catalog import Catalog
 from metering.clock import to_micros
-from metering.ids import identity_digest, payload_digest
+from metering.ids import identity_digest, text_digest
 from metering.intake.admission import Intake
 from metering.intake.cloudevents import CloudEvent
 from metering.intake.event import UsageEvent
@@ -35,7 +34,7 @@ def hold(session: Session, events: Sequence[CloudEvent], *, key_id: int | None, 
     rows = [
         {
             "digest": _identity(one),
-            "payload": UUID(payload_digest(_said(one))),
+            "payload": UUID(_said(one)),
             "subject": one.subject,
             "type": one.type,
             "event": exact_json.write([one.id, one.source, one.time, one.data]).decode(),
@@ -55,11 +54,7 @@ def conflicting(session: Session, events: Sequence[CloudEvent]) -> list[int]:
             select(HeldEvent.digest, HeldEvent.payload).where(HeldEvent.digest.in_([_identity(one) for one in events]))
         )
     }
-    return [
-        one.index
-        for one in events
-        if payloads.setdefault(_identity(one), said := UUID(payload_digest(_said(one)))) != said
-    ]
+    return [one.index for one in events if payloads.setdefault(_identity(one), said := UUID(_said(one))) != said]
 
 
 def release(session: Session, intake: Intake, catalog: Catalog, *, now: datetime) -> int:
@@ -108,5 +103,6 @@ def _identity(one: CloudEvent) -> UUID:
     return UUID(identity_digest(one.subject, one.source, one.id))
 
 
-def _said(one: CloudEvent) -> Mapping[str, Any]:
-    return {"type": one.type, "time": one.time, "data": one.data}
+def _said(one: CloudEvent) -> str:
+    """The digest of what an event says."""
+    return text_digest(f"{one.type} {one.time} {exact_json.write(one.data, sort_keys=True).decode()}")

@@ -36,29 +36,30 @@ local function limits_for(state, kind, counted)
 end
 
 -- A counter as it will stand after the events so far, looked up once: `value`, and `limit` and `held` where a hard
--- limit holds it.
-local function counter_of(state, customer, kind, counted, meter)
+-- limit holds it. `moved` is by how much since it was read, carried looks included.
+local function new_counter(state, customer, kind, counted, meter)
   local field = held_field(kind, counted.id, meter)
   local place = customer .. ' ' .. field
-  if not counters[place] then
-    local counter = { value = kind == 'x' and 0 or used_of(state, kind, counted.id, meter), customer = customer,
-                      meter = meter, moved = carried[place] or 0 }
-    counter.value = counter.value + counter.moved
-    local which = kind ~= 'x' and limits_for(state, kind, counted)
-    if which then
-      local mode, limit = limit_of(state, which, meter)
-      if mode == 'hard' then counter.limit, counter.held = tonumber(limit), held_of(customer, field) end
-    end
-    counters[place] = counter
+  local moved = carried[place] or 0
+  local counter = { place = place, customer = customer, meter = meter, kind = kind, period = counted.id, moved = moved,
+                    value = moved + (kind == 'x' and 0 or used_of(state, kind, counted.id, meter)) }
+  local which = kind ~= 'x' and limits_for(state, kind, counted)
+  if which then
+    local mode, limit = limit_of(state, which, meter)
+    if mode == 'hard' then counter.limit, counter.held = tonumber(limit), held_of(customer, field) end
   end
-  return counters[place]
+  return counter
 end
+
+local identities = {}
+for i = FIRST, #ARGV, WIDTH do identities[#identities + 1] = P .. 'd:' .. ARGV[i] end
+local remembered_payloads = #identities > 0 and call('MGET', unpack(identities)) or {}
 
 for i = FIRST, #ARGV, WIDTH do
   local item = (i - FIRST) / WIDTH
   local digest, payload, customer, meter, kind, op = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
   local units, time = tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7])
-  local known = claimed[digest] or call('GET', P .. 'd:' .. digest)
+  local known = claimed[digest] or remembered_payloads[item + 1]
   if known then
     if known ~= payload then conflicts[#conflicts + 1] = item end
   else
@@ -67,9 +68,14 @@ for i = FIRST, #ARGV, WIDTH do
     if not state then return { 'unknown_customer', item } end
     local counted = counted_in(state, time, now)
     if not counted then return { 'stale', item, customer } end
-    local counter = counter_of(state, customer, kind, counted, meter)
+    local name = counted.id .. kind .. customer .. ' ' .. meter
+    local counter = counters[name]
+    if not counter then
+      counter = new_counter(state, customer, kind, counted, meter)
+      counters[name] = counter
+    end
     local before = counter.value
-    local effect = effect_of(state, op, kind, meter, units, time)
+    local effect = kind == 'u' and units or effect_of(state, op, kind, meter, units, time)
     if kind == 'l' and op == 'set' and effect ~= 0 then effect = units - before end
     local after = before + effect
     if after > EXACT then return { 'too_large', item } end
@@ -82,32 +88,42 @@ for i = FIRST, #ARGV, WIDTH do
                int(current.ends) }
     end
     counter.value, counter.moved = after, counter.moved + effect
-    fresh[#fresh + 1] = { at = i, counted = counted.id, effect = effect, time = time, kind = kind, op = op,
-                          flags = over and 'o' or '' }
+    fresh[#fresh + 1] = { at = i, counter = counter, effect = effect, flags = over and 'o' or '' }
   end
 end
 
 if #conflicts > 0 then return { 'conflict', unpack(conflicts) } end
 if look then
   local answer = { 'ok', #fresh }
-  for place, counter in pairs(counters) do
-    local parts = { place, counter.customer, counter.meter, int(counter.moved), counter.limit and 1 or 0 }
+  for _, counter in pairs(counters) do
+    local parts = { counter.place, counter.customer, counter.meter, int(counter.moved), counter.limit and 1 or 0 }
     for _, part in ipairs(parts) do answer[#answer + 1] = part end
   end
   return answer
 end
 if #fresh == 0 then return { 'ok', 0 } end
 
+-- Usage is counted once a counter; a level event by event, for each of them may set it anew.
+for _, counter in pairs(counters) do
+  if counter.kind == 'u' then
+    call('HINCRBY', states[counter.customer].u .. counter.period, counter.meter, int(counter.moved))
+  end
+end
+
 -- Short entries keep what a drain reads at once within bounds.
 local ENTRY = 50
 local fields = {}
 for number, event in ipairs(fresh) do
-  local i, item = event.at, #fields / 2 + 1
-  count(states[ARGV[i + 2]], event.op, event.kind, event.counted, ARGV[i + 3], event.effect, event.time)
-  fields[#fields + 1] = decision(item, event.kind == 'u' and event.counted or '', event.effect, event.flags)
+  local i, counter, place = event.at, event.counter, #fields / 2
+  if counter.kind == 'u' then
+    fields[#fields + 1] = place .. '|' .. counter.period .. '|' .. ARGV[i + 6] .. '|' .. event.flags
+  else
+    count(states[counter.customer], ARGV[i + 5], counter.kind, '', counter.meter, event.effect, tonumber(ARGV[i + 7]))
+    fields[#fields + 1] = decision(place + 1, '', event.effect, event.flags)
+  end
   fields[#fields + 1] = ARGV[i + 8]
-  call('SET', P .. 'd:' .. ARGV[i], ARGV[i + 1], 'PX', identity_ttl)
-  if item == ENTRY or number == #fresh then
+  call('SET', identities[(i - FIRST) / WIDTH + 1], ARGV[i + 1], 'PX', identity_ttl)
+  if place + 1 == ENTRY or number == #fresh then
     append(fields)
     fields = {}
   end
