@@ -30,6 +30,7 @@ STATUSES = {
     "usage-conflict": 409,
     "idempotency-running": 409,
     "idempotency-replay-unavailable": 409,
+    "reservation-expired": 410,
     "idempotency-mismatch": 422,
     "limit-exceeded": 429,
     "intake-unavailable": 503,

@@ -1,7 +1,9 @@
 """The HTTP API: JSON and problem details, callers known by their API keys."""
 
+from metering.api.entitlements import blueprint as entitlements
 from metering.api.events import blueprint as events
+from metering.api.reservations import blueprint as reservations
 from metering.api.sample import blueprint as sample
 from metering.api.usage import blueprint as usage
 
-BLUEPRINTS = (events, usage, sample)
+BLUEPRINTS = (events, usage, entitlements, reservations, sample)

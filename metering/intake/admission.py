@@ -36,6 +36,10 @@ class Intake:
         self.partitions = partitions
         self.lease_micros = int(lease_seconds * 1_000_000)
 
+    def with_lease(self, seconds: float) -> "Intake":
+        """The same door, with leases of another length."""
+        return Intake(self.redis, self.meters, self.partitions, seconds)
+
     def partition(self, customer: str) -> int:
         return partition_of(customer, self.partitions)
 
