@@ -46,6 +46,12 @@ class UndeclaredMeter(InvalidUsage):
     code = "undeclared-meter"
 
 
+class InvalidQuery(MeteringError):
+    """What was asked of the stored usage cannot be answered as it stands; `facts` name the limit that it passes."""
+
+    code = "invalid-query"
+
+
 class UnknownCustomer(MeteringError):
     code = "unknown-customer"
 

@@ -1,4 +1,4 @@
-"""What a customer may still use, in OpenMeter's words: an entitlement for each meter, whose key is the feature's key."""
+"""What a customer may still use, in OpenMeter's words: an entitlement for each meter, by the feature's key."""
 
 from typing import Any
 

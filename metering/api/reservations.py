@@ -24,7 +24,7 @@ LeaseSeconds = Annotated[int, Field(ge=1, le=MAX_LEASE_SECONDS)]
 
 
 class ReserveBody(Body):
-    """`quantities`: how much to hold of each meter, in its unit. It is held for `lease_seconds` unless it is renewed."""
+    """`quantities`: how much to hold of each meter, in its unit. Held for `lease_seconds` unless renewed."""
 
     customer: CustomerKey | None = None
     quantities: dict[str, Quantity] = Field(min_length=1, max_length=20)

@@ -14,12 +14,11 @@ from sqlalchemy.orm import Session
 
 from metering.billing.pricing import PricedLine, price_line
 from metering.catalog import Catalog, Meter, Plan
+from metering.catalog.aggregations import SUMMED
 from metering.errors import ConfigurationError
 from metering.models import Customer, MeterRow, Period, PeriodTotal
 from metering.money import round_money
 from metering.store.accruals import accrued
-
-SUMMED = ("sum", "count")
 
 
 @dataclass(frozen=True, slots=True)

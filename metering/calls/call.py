@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from metering.catalog import Catalog
+from metering.catalog import Catalog, Meter
 from metering.catalog.quantities import exact
 from metering.clock import Clock
 from metering.errors import IntakeUnavailable, InvalidUsage, UndeclaredMeter, UnknownCustomer
@@ -52,25 +52,26 @@ class Call:
 
         Raises UndeclaredMeter, BadQuantity.
         """
-        self._check(meter)
-        self.catalog.meter(meter).to_units(quantity)
+        known = self._check(meter)
+        known.to_units(quantity, signed=known.observes)
         self.used[meter] = exact(quantity)
-        if self.catalog.meter(meter).is_level:
+        if known.is_level:
             self.outright.add(meter)
 
     def add(self, meter: str, quantity: Any) -> None:
         """More of a meter; on a level a change, which may be negative. Raises UndeclaredMeter, BadQuantity."""
-        self._check(meter)
-        self.catalog.meter(meter).to_units(quantity, signed=self.catalog.meter(meter).is_level)
+        known = self._check(meter)
+        known.to_units(quantity, signed=known.is_level or known.observes)
         self.used[meter] = self.used.get(meter, Decimal(0)) + exact(quantity)
 
-    def _check(self, meter: str) -> None:
-        self.catalog.meter(meter)
+    def _check(self, meter: str) -> Meter:
+        known = self.catalog.meter(meter)
         declared = {standing.meter for standing in self.admission.meters}
         if meter not in declared:
             raise UndeclaredMeter(
                 f"this call reserved nothing of {meter!r}: declare it with reserve={{{meter!r}: …}}", meter=meter
             )
+        return known
 
     def _identity(self) -> tuple[str, str]:
         """What the events' ids begin with, and what tells their payload.
@@ -91,7 +92,9 @@ class Call:
         for standing in self.admission.meters:
             meter = self.catalog.meter(standing.meter)
             quantity = self.used.get(meter.key)
-            if quantity is None or (not quantity and meter.key != self.main_meter and meter.key not in self.outright):
+            if quantity is None:
+                continue
+            if not quantity and meter.key != self.main_meter and meter.key not in self.outright and not meter.observes:
                 continue
             event = make_event(
                 meter,

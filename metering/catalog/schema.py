@@ -4,17 +4,15 @@ A meter's quantities live in three forms: what people write (`Decimal`, in the m
 that counters and tables hold (`units`, 10^-scale of the meter's unit), and the charged units of its price.
 """
 
-from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+from decimal import Decimal, Inexact
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from metering.catalog.aggregations import AGGREGATIONS, EXACT, Aggregation, AggregationName, to_quantity
 from metering.catalog.quantities import exact, parse_size
 from metering.errors import BadQuantity, UnknownMeter
-
-EXACT = Context(prec=60, traps=[InvalidOperation, Inexact, Overflow])
-"""Refuses what it would have to round."""
 
 MAX_UNITS = 2**53 - 1
 """The largest count: Redis' Lua and JSON readers hold numbers as doubles, which are exact up to here."""
@@ -23,7 +21,9 @@ Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 JsonPath = Annotated[str, Field(pattern=r"^\$(\.[A-Za-z_][A-Za-z0-9_-]*)+$")]
 Amount = Annotated[Decimal, BeforeValidator(exact), Field(ge=0)]
 LimitMode = Literal["hard", "soft", "none"]
-Aggregation = Literal["sum", "count", "max", "min", "avg", "latest", "unique_count", "time_weighted"]
+
+RESERVED_DIMENSION = "subject"
+"""Groups usage by customer in a query, so no dimension of a meter may have this name."""
 
 
 class Noun(BaseModel):
@@ -36,7 +36,7 @@ class Meter(Noun):
     key: Key
     name: str = Field(min_length=1, max_length=250)
     unit: str = Field(min_length=1, max_length=60)
-    aggregation: Aggregation
+    aggregation: AggregationName
     kind: Literal["usage", "level"] = "usage"
     bills_as: Literal["time_weighted", "maximum"] | None = None
     event_type: str = Field(default="", max_length=100)
@@ -49,11 +49,20 @@ class Meter(Noun):
     def _fits_together(self) -> Self:
         if self.is_level and self.bills_as is None:
             raise ValueError('a meter of kind "level" says how it bills: bills_as = "time_weighted" or "maximum"')
-        if self.is_level and self.aggregation not in ("latest", "time_weighted", "max"):
+        if self.is_level and not self.aggregates.of_levels:
             raise ValueError(f'a meter of kind "level" cannot be aggregated as "{self.aggregation}"')
-        if not self.is_level and (self.bills_as is not None or self.aggregation == "time_weighted"):
+        if not self.is_level and (self.bills_as is not None or not self.aggregates.of_usage):
             raise ValueError('bills_as and "time_weighted" are for meters of kind "level"')
+        if self.aggregates.counts_events and self.scale:
+            raise ValueError(f'"{self.aggregation}" counts events, which have no decimal places: scale must be 0')
+        if RESERVED_DIMENSION in self.group_by:
+            raise ValueError(f'group_by: "{RESERVED_DIMENSION}" always means the customer')
         return self
+
+    @property
+    def aggregates(self) -> Aggregation:
+        """What is to be known of how it aggregates."""
+        return AGGREGATIONS[self.aggregation]
 
     @property
     def is_level(self) -> bool:
@@ -62,7 +71,12 @@ class Meter(Noun):
     @property
     def counts_live(self) -> bool:
         """Whether the intake keeps a live counter of it, so that a limit can hold it."""
-        return self.is_level or self.aggregation in ("sum", "count")
+        return self.is_level or self.aggregates.summed
+
+    @property
+    def observes(self) -> bool:
+        """Whether its values are looked at one by one, not added up: a temperature, a latency, who came by."""
+        return not self.counts_live
 
     def to_units(self, value: object, *, signed: bool = False) -> int:
         """`value`, in the meter's unit, as the scaled whole number that is counted.
@@ -92,7 +106,7 @@ class Meter(Noun):
 
     def to_quantity(self, units: int | Decimal) -> Decimal:
         """Scaled units back as a decimal in the meter's unit."""
-        return Decimal(units).scaleb(-self.scale)
+        return to_quantity(units, self.scale)
 
 
 class Tier(Noun):

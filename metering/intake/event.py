@@ -7,14 +7,16 @@ PostgreSQL's `jsonb`. Times are whole microseconds since the epoch, quantities s
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache, cached_property
+from math import isfinite
 from typing import Any, Literal
 
 import orjson
 
 from metering import exact_json
 from metering.catalog import Meter
-from metering.errors import InvalidUsage
+from metering.errors import BadQuantity, InvalidUsage
 from metering.ids import identity_digest, text_digest
 
 Op = Literal["add", "change", "set", "observe"]
@@ -99,7 +101,7 @@ def op_of(meter: Meter, *, outright: bool = False) -> Op:
     """What a quantity of `meter` does: an `outright` figure sets a level, another one changes it."""
     if meter.is_level:
         return "set" if outright else "change"
-    return "add" if meter.counts_live else "observe"
+    return "observe" if meter.observes else "add"
 
 
 def live_kind(meter: Meter) -> str:
@@ -129,11 +131,13 @@ def make_event(
     `payload` (32 hex digits) stands for what the event says where a repetition of it may say it a little differently.
 
     Raises:
-        BadQuantity: see `Meter.to_units`.
+        BadQuantity: see `units_of`; or the event has no value that a meter of different values could tell apart.
         InvalidUsage: the source, the id or the properties cannot be stored.
     """
     op = op_of(meter, outright=outright)
-    units = 1 if meter.aggregation == "count" else meter.to_units(quantity, signed=op == "change")
+    units = units_of(meter, op, quantity)
+    if meter.aggregates.reads_values:
+        _check_value(meter, look_up(properties or {}, meter.value_property))
     for name, value in (("source", source), ("id", id)):
         if not value or len(value) > MAX_NAME or UNSTORABLE.search(value):
             raise InvalidUsage(f"{name} must hold 1 to {MAX_NAME} characters, no NUL nor half a surrogate", field=name)
@@ -154,6 +158,29 @@ def make_event(
         payload=payload or text_digest(stated),
         secondary=secondary,
     )
+
+
+def units_of(meter: Meter, op: Op, quantity: object) -> int:
+    """What a quantity counts as, in scaled units. Meters that count events take each of them as one.
+
+    What is observed (a temperature, a balance) may be below zero, and so may the change of a level. What is added up
+    may not: that would take back usage, which is for `store.void`. An outright level is none below zero either.
+
+    Raises BadQuantity, see `Meter.to_units`.
+    """
+    if meter.aggregates.counts_events:
+        return 1
+    return meter.to_units(quantity, signed=op in ("change", "observe"))
+
+
+def _check_value(meter: Meter, value: object) -> None:
+    """A value to be told apart from others stays in the properties: a text, or a number that JSON can hold."""
+    if isinstance(value, str):
+        return
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and isfinite(value):
+        return
+    reason = f"is no text and no number at {meter.value_property}"
+    raise BadQuantity(f"{meter.key}: the value {value!r} {reason}", meter=meter.key, reason=reason)
 
 
 def group_of(meter: Meter, properties: Mapping[str, Any]) -> str:
@@ -183,7 +210,10 @@ def _steps(path: str) -> list[str]:
 
 
 def _group_value(properties: Mapping[str, Any], path: str) -> str:
+    """A value as text; nothing and an empty text are one. `store.usage_query` writes it the same way in SQL."""
     value = look_up(properties, path)
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return "" if value is None else str(value)[:MAX_GROUP_VALUE]
 
 

@@ -65,7 +65,7 @@ def place(one: CloudEvent, meters: Sequence[Meter], admitted: int, key_id: int |
 
 
 def _quantity(meter: Meter, one: CloudEvent) -> Any:
-    if meter.aggregation == "count":
+    if meter.aggregates.counts_events:
         return 1
     value = look_up(one.data, meter.value_property)
     if value is None:

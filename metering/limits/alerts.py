@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from metering.catalog import Catalog
+from metering.catalog.aggregations import SUMMED
 from metering.models import Alert, MeterRow, Period
 from metering.store.batch import Stored
 
@@ -66,7 +67,7 @@ def _reached_totals(session: Session, stored: Stored) -> list[_Reached]:
     latest = {(total.customer_id, total.meter_id, total.period_id): int(total.units) for total in stored.totals}
     plans = _plans(session, {period_id for _, _, period_id in latest})
     counted = set(
-        session.scalars(select(MeterRow.id).where(MeterRow.kind == "usage", MeterRow.aggregation.in_(("sum", "count"))))
+        session.scalars(select(MeterRow.id).where(MeterRow.kind == "usage", MeterRow.aggregation.in_(SUMMED)))
     )
     return [
         _Reached(customer_id, meter_id, period_id, plans[period_id], units)

@@ -40,6 +40,7 @@ class Event(Model):
     __table_args__ = (
         CheckConstraint("op IN ('add', 'change', 'set', 'observe')", name="op"),
         Index("ix_events_customer_id_meter_id_time", "customer_id", "meter_id", "time"),
+        Index("ix_events_time_digest", "time", "digest"),
         Index(
             "ix_events_levels",
             "customer_id",

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, DateTime, Numeric
+from sqlalchemy import BigInteger, DateTime, Numeric, SmallInteger
 from sqlalchemy.orm import Mapped, mapped_column
 
 from metering.extensions import Model
@@ -13,6 +13,8 @@ class Rollup(Model):
     """The total of a meter for a customer, period, UTC hour and group (canonical JSON of the group-by values).
 
     `units` is the sum and `events` the count; `minimum`, `maximum` and `latest` serve the meters that ask for them.
+    `latest_at`, `latest_position` and `latest_item` are the place of the latest value, which decides between two of one
+    instant.
     """
 
     __tablename__ = "rollups"
@@ -28,6 +30,8 @@ class Rollup(Model):
     maximum: Mapped[int | None] = mapped_column(BigInteger)
     latest: Mapped[int | None] = mapped_column(BigInteger)
     latest_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    latest_position: Mapped[int | None] = mapped_column(BigInteger)
+    latest_item: Mapped[int | None] = mapped_column(SmallInteger)
 
 
 class PeriodTotal(Model):

@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from metering.catalog import Catalog
+from metering.catalog.aggregations import SUMMED
 from metering.errors import IntakeUnavailable
 from metering.failpoints import visit
 from metering.intake import scripts
@@ -25,7 +26,6 @@ from metering.store.lineage import is_lost
 from metering.store.state import send_customers, send_keys
 from metering.store.stream import read_entries
 
-COUNTED = ("sum", "count")
 READ_ENTRIES = 1_000
 COUNTERS = ("u:", "l:", "h:", "r:", "z:", "c:", "k:")
 
@@ -117,7 +117,7 @@ def _restore_counters(session: Session, redis: Redis, partition: int) -> None:
         .join(Period, Period.id == PeriodTotal.period_id)
         .join(MeterRow, MeterRow.id == PeriodTotal.meter_id)
         .where(Customer.partition == partition, Period.closed_at.is_(None))
-        .where(MeterRow.kind == "usage", MeterRow.aggregation.in_(COUNTED))
+        .where(MeterRow.kind == "usage", MeterRow.aggregation.in_(SUMMED))
     )
     levels = session.execute(
         select(Customer.key, MeterRow.key, Level.level)

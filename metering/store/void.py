@@ -63,7 +63,10 @@ def correct(
     """
     event = _find(session, customer, source, id)
     meter_key = session.get_one(MeterRow, event.meter_id).key
-    units = catalog.meter(meter_key).to_units(quantity, signed=event.op == "change")
+    meter = catalog.meter(meter_key)
+    if meter.aggregates.reads_values:
+        raise Conflict("this meter counts different values, not quantities: void the event and send another", id=id)
+    units = meter.to_units(quantity, signed=event.op in ("change", "observe"))
     void(session, customer, source, id, reason=reason, actor=actor, now=now)
     revised = f"{id}~{to_micros(now)}"
     replacement = UsageEvent(

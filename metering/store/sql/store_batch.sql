@@ -64,13 +64,16 @@ stored AS (
 ),
 hourly AS (
     INSERT INTO rollups AS r (
-        customer_id, meter_id, period_id, hour, grp, units, events, minimum, maximum, latest, latest_at
+        customer_id, meter_id, period_id, hour, grp, units, events, minimum, maximum, latest, latest_at,
+        latest_position, latest_item
     )
     SELECT
         customer_id, meter_id, period_id, date_trunc('hour', time, 'UTC') AS hour, grp,
         coalesce(sum(units) FILTER (WHERE op <> 'set'), 0), count(*), min(units), max(units),
         (array_agg(units ORDER BY time DESC, position DESC, item DESC) FILTER (WHERE op IN ('observe', 'set')))[1],
-        max(time) FILTER (WHERE op IN ('observe', 'set'))
+        max(time) FILTER (WHERE op IN ('observe', 'set')),
+        (array_agg(position ORDER BY time DESC, position DESC, item DESC) FILTER (WHERE op IN ('observe', 'set')))[1],
+        (array_agg(item ORDER BY time DESC, position DESC, item DESC) FILTER (WHERE op IN ('observe', 'set')))[1]
     FROM fresh
     GROUP BY customer_id, meter_id, period_id, hour, grp
     ORDER BY customer_id, meter_id, period_id, hour, grp
@@ -80,7 +83,22 @@ hourly AS (
         minimum = least(r.minimum, excluded.minimum),
         maximum = greatest(r.maximum, excluded.maximum),
         latest = CASE
-            WHEN r.latest_at IS NULL OR excluded.latest_at >= r.latest_at THEN excluded.latest ELSE r.latest
+            WHEN excluded.latest_at IS NULL
+                OR (r.latest_at, r.latest_position, r.latest_item)
+                    > (excluded.latest_at, excluded.latest_position, excluded.latest_item)
+            THEN r.latest ELSE excluded.latest
+        END,
+        latest_position = CASE
+            WHEN excluded.latest_at IS NULL
+                OR (r.latest_at, r.latest_position, r.latest_item)
+                    > (excluded.latest_at, excluded.latest_position, excluded.latest_item)
+            THEN r.latest_position ELSE excluded.latest_position
+        END,
+        latest_item = CASE
+            WHEN excluded.latest_at IS NULL
+                OR (r.latest_at, r.latest_position, r.latest_item)
+                    > (excluded.latest_at, excluded.latest_position, excluded.latest_item)
+            THEN r.latest_item ELSE excluded.latest_item
         END,
         latest_at = greatest(r.latest_at, excluded.latest_at)
 ),

@@ -1,0 +1,39 @@
+"""Reading stored usage: the event list over all customers, and the place of a rollup's latest value
+
+Of two values of one instant the later place is the latest, whichever was stored first. Without it in the rollup a
+correction, or a message that was set aside and replayed, could become the latest although it came first.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_index("ix_events_time_digest", "events", ["time", "digest"])
+    op.add_column("rollups", sa.Column("latest_position", sa.BigInteger(), nullable=True))
+    op.add_column("rollups", sa.Column("latest_item", sa.SmallInteger(), nullable=True))
+    op.execute("""
+        UPDATE rollups r
+        SET latest = e.units, latest_at = e.time, latest_position = e.position, latest_item = e.item
+        FROM (
+            SELECT DISTINCT ON (customer_id, meter_id, period_id, hour, grp)
+                customer_id, meter_id, period_id, date_trunc('hour', time, 'UTC') AS hour, grp, units, time, position,
+                item
+            FROM events
+            WHERE op IN ('observe', 'set') AND voided_at IS NULL
+            ORDER BY customer_id, meter_id, period_id, hour, grp, time DESC, position DESC, item DESC
+        ) AS e
+        WHERE (r.customer_id, r.meter_id, r.period_id, r.hour, r.grp)
+            = (e.customer_id, e.meter_id, e.period_id, e.hour, e.grp)
+    """)
+
+
+def downgrade() -> None:
+    op.drop_column("rollups", "latest_item")
+    op.drop_column("rollups", "latest_position")
+    op.drop_index("ix_events_time_digest", "events")
