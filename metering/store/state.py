@@ -66,7 +66,7 @@ def send_keys(session: Session, redis: Redis, keys: Sequence[ApiKey]) -> None:
 
 
 def customer_fields(catalog: Catalog, customer: Customer, periods: Sequence[Period], now: datetime) -> dict[str, str]:
-    """The fields of a customer's state: status, the current, coming and (while open) past period, limits of each."""
+    """The fields of a customer's state: status, the current, coming and (while open) past period, terms of each."""
     fields = {"s": customer.status}
     past = [period for period in periods if period.ends_at <= now and period.closed_at is None]
     running = [period for period in periods if period.ends_at > now][:2]
@@ -74,10 +74,23 @@ def customer_fields(catalog: Catalog, customer: Customer, periods: Sequence[Peri
         fields["pp"] = _span(past[-1])
     for place, period in enumerate(running):
         fields[f"p{place}"] = _span(period)
-        fields[f"{place}:plan"] = period.plan
-        for meter in catalog.meters.values():
-            units, mode = catalog.limit_units(period.plan, meter)
-            fields[f"{place}:{meter.key}"] = f"{mode}|{'' if units is None else units}"
+        for name, value in plan_fields(catalog, period.plan).items():
+            fields[f"{place}:{name}"] = value
+    return fields
+
+
+def plan_fields(catalog: Catalog, plan_key: str) -> dict[str, str]:
+    """What the intake must know of a plan: its limits by meter, and under names that no meter can have its key and
+    rates. A meter without a limit is not there."""
+    plan = catalog.plans[plan_key]
+    fields = {"@plan": plan_key}
+    for scope, rate in (("customer", plan.rate.customer), ("key", plan.rate.key)):
+        if rate is not None:
+            fields[f"@{scope}"] = f"{rate.count}|{rate.seconds}|{rate.burst}|{rate.interval_micros}"
+    for meter in catalog.meters.values():
+        units, mode = catalog.limit_units(plan_key, meter)
+        if units is not None:
+            fields[meter.key] = f"{mode}|{units}"
     return fields
 
 
