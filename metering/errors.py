@@ -4,6 +4,7 @@ Which HTTP status an error becomes is decided in `api/problems.py` alone.
 """
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 
@@ -70,6 +71,16 @@ class LimitExceeded(MeteringError):
     def __init__(self, message: str, *, resets_at: datetime | None, **facts: Any) -> None:
         super().__init__(message, resets_at=resets_at, **facts)
         self.resets_at = resets_at
+
+
+class RateLimited(MeteringError):
+    """Calls come faster than the plan allows. Nothing was consumed. `retry_after` is in seconds."""
+
+    code = "rate-limited"
+
+    def __init__(self, message: str, *, retry_after: Decimal, **facts: Any) -> None:
+        super().__init__(message, retry_after=retry_after, **facts)
+        self.retry_after = retry_after
 
 
 class NotAuthenticated(MeteringError):

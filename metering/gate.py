@@ -38,7 +38,8 @@ def let_in(metering: Metering, ask: Ask, partition: int, main_meter: str, quanti
     """A running call, or the stored answer of the request that this one repeats.
 
     Raises:
-        NotAuthenticated, NotPermitted, UnknownCustomer, UnknownMeter, LimitExceeded: it may not go ahead.
+        NotAuthenticated, NotPermitted, UnknownCustomer, UnknownMeter, LimitExceeded, RateLimited: it may not
+            go ahead.
         IdempotencyRunning, IdempotencyMismatch: another request holds its Idempotency-Key.
         IntakeUnavailable: nobody can tell, and METERING_ON_OUTAGE is deny.
     """

@@ -1,6 +1,7 @@
 """From empty servers to a product that takes usage; safe to run again, and by two processes at once."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 from redis.exceptions import RedisError
 
@@ -36,8 +37,14 @@ def initialise(runtime: Runtime, *, report: Report) -> None:
             generation = rebuild(session, runtime.redis, runtime.catalog, number, now=now)
         if generation is not None:
             open_partition(runtime.redis, number, generation)
+    while _send_some(runtime, now):
+        pass
+
+
+def _send_some(runtime: Runtime, now: datetime) -> int:
+    """A transaction for each sweep: with many customers, what was sent stays sent should the rest fail."""
     with runtime.transaction() as session:
-        send_unsent(session, runtime.redis, runtime.catalog, now=now)
+        return send_unsent(session, runtime.redis, runtime.catalog, now=now)
 
 
 def _is_open(runtime: Runtime, partition: int) -> bool:

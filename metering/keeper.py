@@ -20,7 +20,7 @@ from metering.runtime import Runtime
 from metering.store import held, inbox
 from metering.store.drain import drain
 from metering.store.rebuild import open_partition, rebuild
-from metering.store.state import send_unsent
+from metering.store.state import send_unsent, touch_outdated
 
 IDLE_SECONDS = 0.1
 UPKEEP_SECONDS = 0.4
@@ -43,6 +43,7 @@ class Keeper:
     def run(self) -> None:
         """Keep until stopped. However much there is to drain, the rest is seen to several times a second."""
         last_upkeep = last_pass = 0.0
+        self._guarded("check_terms", self.check_terms)
         while not self._stop.is_set():
             healthy = True
             if monotonic() - last_upkeep >= UPKEEP_SECONDS:
@@ -96,6 +97,11 @@ class Keeper:
         if generation is not None:
             open_partition(runtime.redis, partition, generation)
             log.info("rebuilt", partition=partition, generation=generation)
+
+    def check_terms(self) -> int:
+        """Have sent anew what another process sent by an older catalog since the last `metering init`."""
+        with self._runtime.transaction() as session:
+            return touch_outdated(session, self._runtime.catalog)
 
     def send_state(self) -> int:
         runtime = self._runtime

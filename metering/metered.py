@@ -10,7 +10,7 @@
 One path for all: admit, run the view, settle. A streaming answer settles when it closes, with what was produced.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -37,9 +37,10 @@ from metering.errors import (
     LimitExceeded,
     MeteringError,
     NotAuthenticated,
+    RateLimited,
 )
 from metering.gate import bearer_of, check_caller, let_in, rehearsed
-from metering.intake.values import Ask, IdempotencyKey, MeterStanding, Replay, Span
+from metering.intake.values import Admission, Ask, IdempotencyKey, MeterStanding, Replay, Standing
 from metering.problems import build, problem
 from metering.service import CustomerOf, Metering
 
@@ -105,7 +106,7 @@ def api_key(request: Request) -> str | None:
 def _serve(metering: Metering, terms: Terms, run: Callable[[], Response]) -> Response:
     try:
         call = _let_in(metering, terms)
-    except LimitExceeded as refused:
+    except (LimitExceeded, RateLimited) as refused:
         return _refused(metering, refused)
     except MeteringError as refused:
         return problem(refused, metering.clock)
@@ -224,11 +225,11 @@ def _answer(metering: Metering, view: Callable[..., Any], args: Any, kwargs: Any
 def _finish(metering: Metering, terms: Terms, call: Call, response: Response, started: float) -> Response:
     if not _charged(terms, response):
         _calls(metering).release(call)
-        return _with_headers(metering, response, call.admission.given_back(), call.admission.period)
+        return _with_headers(metering, response, call.admission.given_back(), call.admission)
     facts = {"path": _route(), "method": request.method, "status": response.status_code}
     if response.is_streamed:
         _settle_on_close(metering, call, response, facts, started)
-        return _with_headers(metering, response, call.admission.meters, call.admission.period)
+        return _with_headers(metering, response, call.admission.meters, call.admission)
     stored = b""
     if call.admission.idempotency is not None:
         whole = response.get_data()
@@ -240,7 +241,7 @@ def _finish(metering: Metering, terms: Terms, call: Call, response: Response, st
         return problem(refused, metering.clock)
     settled = {standing.meter for standing in settlement.meters}
     unsettled = [standing for standing in call.admission.given_back() if standing.meter not in settled]
-    return _with_headers(metering, response, [*settlement.meters, *unsettled], call.admission.period)
+    return _with_headers(metering, response, [*settlement.meters, *unsettled], call.admission)
 
 
 def _charged(terms: Terms, response: Response) -> bool:
@@ -275,9 +276,14 @@ def _timed(facts: Mapping[str, Any], started: float) -> dict[str, Any]:
 # -- answers that are not the view's -----------------------------------------------------------------------------
 
 
-def _refused(metering: Metering, refused: LimitExceeded) -> Response:
+def _refused(metering: Metering, refused: LimitExceeded | RateLimited) -> Response:
     facts = refused.facts
-    return _with_headers(metering, problem(refused, metering.clock), facts["standings"], facts["period"])
+    headers = limit_headers(
+        metering.catalog.meters, facts["standings"], facts["rates"], facts["period"], metering.clock()
+    )
+    response = problem(refused, metering.clock)
+    response.headers.update(headers)
+    return response
 
 
 def _replayed(metering: Metering, terms: Terms, replay: Replay) -> Response:
@@ -289,11 +295,14 @@ def _replayed(metering: Metering, terms: Terms, replay: Replay) -> Response:
         response = Response(stored, status, headers)
     response.headers["Idempotent-Replayed"] = "true"
     with suppress(MeteringError):  # the answer is good without them
-        standing = metering.standing(replay.customer, terms.wanted)
-        _with_headers(metering, response, standing.meters, standing.period)
+        standing = metering.standing(replay.customer, terms.wanted, key_id=replay.key_id)
+        _with_headers(metering, response, standing.meters, standing)
     return response
 
 
-def _with_headers(metering: Metering, response: Response, standings: Iterable[MeterStanding], period: Span) -> Response:
-    response.headers.update(limit_headers(metering.catalog.meters, list(standings), period, metering.clock()))
+def _with_headers(
+    metering: Metering, response: Response, standings: Sequence[MeterStanding], where: Admission | Standing
+) -> Response:
+    headers = limit_headers(metering.catalog.meters, standings, where.rates, where.period, metering.clock())
+    response.headers.update(headers)
     return response

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
 from metering.clock import Clock
-from metering.errors import LimitExceeded, MeteringError
+from metering.errors import LimitExceeded, MeteringError, RateLimited
 
 log = structlog.get_logger("metering.problems")
 
@@ -33,6 +34,7 @@ STATUSES = {
     "reservation-expired": 410,
     "idempotency-mismatch": 422,
     "limit-exceeded": 429,
+    "rate-limited": 429,
     "intake-unavailable": 503,
     "period-unknown": 503,
     "stripe-failed": 503,
@@ -44,6 +46,7 @@ TITLES = {
     "not-permitted": "Not permitted",
     "invalid-request": "The request is not as it should be",
     "limit-exceeded": "Limit exceeded",
+    "rate-limited": "Too many calls at once",
     "intake-unavailable": "Metering is unavailable for the moment",
     "usage-conflict": "This event exists with another payload",
     "idempotency-running": "The first request with this Idempotency-Key is still running",
@@ -75,7 +78,7 @@ HTTP_CODES = {
 }
 MAX_RETRY_AFTER_SECONDS = 60
 OUTAGE_RETRY_AFTER_SECONDS = 2
-INTERNAL_FACTS = ("standings", "period")
+INTERNAL_FACTS = ("standings", "rates", "period")
 
 
 def status_of(error: MeteringError) -> int:
@@ -97,6 +100,8 @@ def problem(error: MeteringError, clock: Clock) -> Response:
         seconds = (error.resets_at - clock()).total_seconds()
         if 0 < seconds <= MAX_RETRY_AFTER_SECONDS:
             response.headers["Retry-After"] = str(int(seconds) + 1)
+    if isinstance(error, RateLimited) and error.retry_after <= MAX_RETRY_AFTER_SECONDS:
+        response.headers["Retry-After"] = str(max(1, ceil(error.retry_after)))
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

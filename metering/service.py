@@ -226,14 +226,14 @@ class Metering:
             found = find_customer(session, customer)
             return estimate(session, self.catalog, found, current_period(session, found.id, now), now=now)
 
-    def standing(self, customer: str, meters: Any) -> Standing:
+    def standing(self, customer: str, meters: Any, *, key_id: int | None = None) -> Standing:
         """Where a customer stands in the intake. Raises UnknownCustomer, UnknownMeter, IntakeUnavailable."""
         intake, names = self.runtime.intake, list(meters)
         try:
-            return intake.standing(customer, names, now=self.clock())
+            return intake.standing(customer, names, now=self.clock(), key_id=key_id)
         except StaleState:
             self.refresh(customer)
-        return intake.standing(customer, names, now=self.clock())
+        return intake.standing(customer, names, now=self.clock(), key_id=key_id)
 
     def refresh(self, customer: str) -> None:
         """Send a customer's state anew, its next period made if need be. Raises UnknownCustomer."""

@@ -105,7 +105,7 @@ def _membership_query(customer_id: int, user_id: int) -> Select[Membership]:
 
 def _hold_a_seat(intake: Intake, customer: Customer, now: datetime) -> None:
     """A reservation nobody settles: it keeps the seat until the inbox has recorded it, then its lease runs out."""
-    ask = Ask(reserve={SEATS: 1}, customer=customer.key)
+    ask = Ask(reserve={SEATS: 1}, customer=customer.key, is_call=False)
     intake.reserve(ask, rid=new_id(), partition=customer.partition, now=now)
 
 

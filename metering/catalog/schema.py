@@ -4,6 +4,7 @@ A meter's quantities live in three forms: what people write (`Decimal`, in the m
 that counters and tables hold (`units`, 10^-scale of the meter's unit), and the charged units of its price.
 """
 
+import re
 from decimal import Decimal, Inexact
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -16,6 +17,14 @@ from metering.errors import BadQuantity, UnknownMeter
 
 MAX_UNITS = 2**53 - 1
 """The largest count: Redis' Lua and JSON readers hold numbers as doubles, which are exact up to here."""
+
+RATE_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
+RATE = re.compile(f"([1-9][0-9]*)/({'|'.join(RATE_SECONDS)})")
+
+MAX_CALLS_PER_SECOND = 10_000
+"""Beyond it an interval of whole microseconds is no longer the rate that was written, within one percent."""
+
+MAX_BURST_MICROS = 31 * 24 * 3600 * 1_000_000
 
 Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 JsonPath = Annotated[str, Field(pattern=r"^\$(\.[A-Za-z_][A-Za-z0-9_-]*)+$")]
@@ -157,11 +166,60 @@ class Limit(Noun):
         return parse_size(value) if isinstance(value, str) else exact(value)
 
 
+class Rate(Noun):
+    """How fast calls may come: `rate` ("50/second") in the long run, and `burst` of them at once.
+
+    Kept by GCRA, https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm: a call comes free each `interval_micros`.
+    """
+
+    rate: str
+    burst: int = Field(strict=True, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, data: Any) -> Any:
+        """A bare rate stands for one whose calls may all come at once."""
+        words = data if isinstance(data, dict) else {"rate": data}
+        match = RATE.fullmatch(words["rate"]) if isinstance(words.get("rate"), str) else None
+        if match is None:
+            raise ValueError(f'{words.get("rate")!r} is no rate: write "50/second", "600/minute" or "1000/hour"')
+        return {"burst": int(match[1]), **words}
+
+    @model_validator(mode="after")
+    def _can_be_kept(self) -> Self:
+        if self.count > MAX_CALLS_PER_SECOND * self.seconds:
+            raise ValueError(f"{self.rate!r} is more than {MAX_CALLS_PER_SECOND} a second")
+        if self.burst * self.interval_micros > MAX_BURST_MICROS:
+            raise ValueError(f"a burst of {self.burst} at {self.rate!r} is more than comes free in 31 days")
+        return self
+
+    @property
+    def count(self) -> int:
+        return int(self.rate.partition("/")[0])
+
+    @property
+    def seconds(self) -> int:
+        return RATE_SECONDS[self.rate.partition("/")[2]]
+
+    @property
+    def interval_micros(self) -> int:
+        """Rounded up to a whole number, so that no more than `rate` is let in."""
+        return -(-self.seconds * 1_000_000 // self.count)
+
+
+class Rates(Noun):
+    """The rates of a plan: over all calls of a customer, and over those of each of its API keys."""
+
+    customer: Rate | None = None
+    key: Rate | None = None
+
+
 class Plan(Noun):
     key: Key
     name: str = Field(min_length=1, max_length=250)
     base_fee: Amount = Decimal(0)
     limits: dict[Key, Limit] = Field(default_factory=dict)
+    rate: Rates = Rates()
     prices: dict[Key, Price] = Field(default_factory=dict)
 
 

@@ -17,8 +17,19 @@ from metering.errors import IntakeUnavailable, UnknownMeter
 from metering.ids import partition_of
 from metering.intake import scripts
 from metering.intake.event import UsageEvent, live_kind
-from metering.intake.refusals import limit_exceeded, record_refusal, refusal
-from metering.intake.values import Admission, Ask, Caller, MeterStanding, Moved, Replay, Settlement, Span, Standing
+from metering.intake.refusals import limit_exceeded, rate_limited, record_refusal, refusal
+from metering.intake.values import (
+    Admission,
+    Ask,
+    Caller,
+    MeterStanding,
+    Moved,
+    RateStanding,
+    Replay,
+    Settlement,
+    Span,
+    Standing,
+)
 
 MAX_EVENTS_PER_SCRIPT = 500
 """More would keep Redis from answering anybody else for too long."""
@@ -50,26 +61,29 @@ class Intake:
 
         Raises:
             NotAuthenticated, NotPermitted, UnknownCustomer, UnknownMeter: it may not come in at all.
-            LimitExceeded: a hard limit would be passed; nothing was held.
+            LimitExceeded, RateLimited: a hard limit would be passed, or calls come too fast; nothing was held.
             IdempotencyRunning, IdempotencyMismatch: as the IETF draft on Idempotency-Key says.
             IntakeUnavailable: nobody can tell right now.
         """
         moment = to_micros(now)
         idem = ask.idempotency
-        args: list[Any] = [moment, self.lease_micros, rid, ask.key_digest, ask.scope, ask.customer]
+        args: list[Any] = [moment, self.lease_micros, rid, ask.key_digest, ask.scope, ask.customer, int(ask.is_call)]
         args += [idem.digest, idem.fingerprint] if idem else ["", ""]
         for meter, units in ask.reserve.items():
             args += [meter, self._kind(meter), units]
         answer = scripts.run(self.redis, "reserve", partition, *args)
         code = answer[0].decode()
         if code == "replay":
-            return Replay(customer=answer[1].decode(), answer=answer[3])
-        if code not in ("ok", "limit"):
+            return Replay(answer[1].decode(), answer[3], int(answer[2]) if answer[2] else None)
+        if code not in ("ok", "limit", "rate"):
             raise refusal(code, answer[1:])
         period = Span(int(answer[3]), from_micros(int(answer[4])), from_micros(int(answer[5])))
-        standings = tuple(_standings(tuple(ask.reserve), answer[7:], width=4))
+        rates = tuple(_rates(answer[7:9]))
+        standings = tuple(_standings(tuple(ask.reserve), answer[9:], width=4))
         if code == "limit":
-            raise limit_exceeded(self.meters, standings, int(answer[6]) - 1, ask.reserve, period)
+            raise limit_exceeded(self.meters, standings, int(answer[6]) - 1, ask.reserve, period, rates)
+        if code == "rate":
+            raise rate_limited(rates, standings, period, moment)
         return Admission(
             rid=rid,
             partition=partition,
@@ -79,6 +93,7 @@ class Intake:
             admitted=moment,
             meters=standings,
             reserved=tuple(ask.reserve.values()),
+            rates=rates,
             idempotency=idem,
         )
 
@@ -222,10 +237,13 @@ class Intake:
             raise refusal(reply[0].decode(), reply[1:])
         return Caller(reply[1].decode(), int(reply[2]), frozenset(reply[3].decode().split()))
 
-    def standing(self, customer: str, meters: Iterable[str], *, now: datetime) -> Standing:
-        """Where a customer stands now on `meters`. Raises UnknownCustomer, IntakeUnavailable."""
+    def standing(self, customer: str, meters: Iterable[str], *, now: datetime, key_id: int | None = None) -> Standing:
+        """Where a customer stands now on `meters` and on its rates, with those of one API key if `key_id` names it.
+
+        Raises UnknownCustomer, IntakeUnavailable.
+        """
         names = list(meters)
-        args: list[Any] = [to_micros(now), customer]
+        args: list[Any] = [to_micros(now), customer, "" if key_id is None else key_id]
         for name in names:
             args += [name, self._kind(name)]
         reply = scripts.run(self.redis, "standing", self.partition(customer), *args)
@@ -236,7 +254,8 @@ class Intake:
             plan=reply[1].decode(),
             status=reply[2].decode(),
             period=Span(int(reply[3]), from_micros(int(reply[4])), from_micros(int(reply[5]))),
-            meters=tuple(_standings(names, reply[6:], width=4)),
+            meters=tuple(_standings(names, reply[8:], width=4)),
+            rates=tuple(_rates(reply[6:8])),
         )
 
     def _kind(self, meter: str) -> str:
@@ -244,6 +263,14 @@ class Intake:
             return live_kind(self.meters[meter])
         except KeyError:
             raise UnknownMeter(f"there is no meter {meter!r}", meter=meter) from None
+
+
+def _rates(answers: Sequence[bytes]) -> Iterator[RateStanding]:
+    """The rates of the customer and of its key, those there are; an empty answer stands for none."""
+    if answers[0]:
+        yield RateStanding("customer", *map(int, answers[0].split(b"|")))
+    if answers[1]:
+        yield RateStanding("key", *map(int, answers[1].split(b"|")))
 
 
 def _standings(meters: Sequence[str], values: Sequence[bytes], *, width: int) -> Iterator[MeterStanding]:

@@ -1,8 +1,10 @@
 """The error that each refusal of the scripts stands for."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 from metering.catalog import Meter
+from metering.catalog.schema import RATE_SECONDS
 from metering.errors import (
     IdempotencyMismatch,
     IdempotencyRunning,
@@ -11,11 +13,14 @@ from metering.errors import (
     LimitExceeded,
     NotAuthenticated,
     NotPermitted,
+    RateLimited,
     UnknownCustomer,
     UnknownMeter,
     UsageConflict,
 )
-from metering.intake.values import MeterStanding, Span
+from metering.intake.values import MeterStanding, RateStanding, Span
+
+RATE_UNITS = {seconds: unit for unit, seconds in RATE_SECONDS.items()}
 
 
 class StaleState(IntakeUnavailable):
@@ -28,6 +33,7 @@ def limit_exceeded(
     place: int,
     asked: Mapping[str, int],
     period: Span,
+    rates: Sequence[RateStanding] = (),
 ) -> LimitExceeded:
     refused = standings[place]
     meter = meters[refused.meter]
@@ -41,6 +47,27 @@ def limit_exceeded(
         remaining=remaining,
         resets_at=None if meter.is_level else period.ends_at,
         standings=tuple(standings),
+        rates=tuple(rates),
+        period=period,
+    )
+
+
+def rate_limited(
+    rates: Sequence[RateStanding], standings: Sequence[MeterStanding], period: Span, now: int
+) -> RateLimited:
+    """Names the rate that holds the call up longest; `now` in microseconds since the epoch."""
+    slowest = max(rates, key=lambda rate: rate.wait_micros(now))
+    wait = Decimal(slowest.wait_micros(now)).scaleb(-6).normalize()
+    rate = f"{slowest.count}/{RATE_UNITS[slowest.seconds]}"
+    who = "this customer" if slowest.which == "customer" else "this API key"
+    return RateLimited(
+        f"{who} may make {rate.replace('/', ' calls a ')}, {slowest.burst} at once; the next in {wait:f} seconds",
+        which=slowest.which,
+        rate=rate,
+        burst=slowest.burst,
+        retry_after=wait,
+        standings=tuple(standings),
+        rates=tuple(rates),
         period=period,
     )
 

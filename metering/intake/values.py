@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Literal
 
 from metering.catalog.schema import LimitMode
 
@@ -25,6 +26,34 @@ class MeterStanding:
     def admits(self, units: int) -> bool:
         """Whether so many more would be let in now."""
         return self.mode != "hard" or self.remaining is None or units <= self.remaining
+
+
+@dataclass(frozen=True, slots=True)
+class RateStanding:
+    """Where a customer, or one of its API keys, stands on a rate of calls.
+
+    `arrival` is the theoretical arrival time of GCRA in microseconds since the epoch: when all calls so far would have
+    come at the rate's own pace. The further it lies ahead of now, the less of the burst is left.
+    """
+
+    which: Literal["customer", "key"]
+    count: int
+    seconds: int
+    burst: int
+    interval_micros: int
+    arrival: int
+
+    def remaining(self, now: int) -> int:
+        """How many calls may come at once."""
+        return max(0, self.burst - -(-self.full_in_micros(now) // self.interval_micros))
+
+    def full_in_micros(self, now: int) -> int:
+        """How long until the whole burst may come again."""
+        return max(0, self.arrival - now)
+
+    def wait_micros(self, now: int) -> int:
+        """How long until the next call may come."""
+        return max(0, self.arrival + self.interval_micros - self.burst * self.interval_micros - now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +89,17 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a call wants to be let in for. Either the key's digest or the customer says for whom."""
+    """What a call wants to be let in for. Either the key's digest or the customer says for whom.
+
+    `is_call`: it counts against the rates of its customer and key; quota that is held for anything else does not.
+    """
 
     reserve: Mapping[str, int]
     key_digest: str = ""
     scope: str = ""
     customer: str = ""
     idempotency: IdempotencyKey | None = None
+    is_call: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +114,7 @@ class Admission:
     admitted: int
     meters: tuple[MeterStanding, ...]
     reserved: tuple[int, ...]
+    rates: tuple[RateStanding, ...] = ()
     idempotency: IdempotencyKey | None = None
 
     def given_back(self) -> tuple[MeterStanding, ...]:
@@ -97,6 +131,7 @@ class Replay:
 
     customer: str
     answer: bytes
+    key_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +159,4 @@ class Standing:
     status: str
     period: Span
     meters: tuple[MeterStanding, ...]
+    rates: tuple[RateStanding, ...] = ()

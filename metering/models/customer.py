@@ -1,4 +1,7 @@
-"""The billed party. What the intake must know of it is sent to Redis whenever `state_version` has risen."""
+"""The billed party. What the intake must know of it is sent to Redis whenever `state_version` has risen.
+
+`sent_terms` is the fingerprint of the catalog's terms (limits and rates) that were sent last.
+"""
 
 from sqlalchemy import BigInteger, CheckConstraint, Index, SmallInteger, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -25,4 +28,5 @@ class Customer(Model):
     partition: Mapped[int] = mapped_column(SmallInteger)
     state_version: Mapped[int] = mapped_column(BigInteger, server_default="1")
     sent_version: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    sent_terms: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[CreatedAt]

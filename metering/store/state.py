@@ -6,13 +6,15 @@ the intake knows calls `touch` in the same transaction.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any, cast
 
 from redis import Redis
-from sqlalchemy import or_, select, update
+from sqlalchemy import CursorResult, or_, select, update
 from sqlalchemy.orm import Session
 
 from metering.catalog import Catalog
 from metering.clock import to_micros
+from metering.ids import payload_digest
 from metering.intake import scripts
 from metering.models import ApiKey, Customer, Period
 
@@ -24,6 +26,18 @@ def touch(session: Session, customer_ids: Iterable[int]) -> None:
     session.execute(
         update(Customer).where(Customer.id.in_(customer_ids)).values(state_version=Customer.state_version + 1)
     )
+
+
+def touch_outdated(session: Session, catalog: Catalog) -> int:
+    """Mark customers to whom other terms were sent than this catalog's, for its file was changed; how many."""
+    outdated = Customer.sent_terms.is_distinct_from(terms_fingerprint(catalog))
+    result = session.execute(update(Customer).where(outdated).values(state_version=Customer.state_version + 1))
+    return cast("CursorResult[Any]", result).rowcount
+
+
+def terms_fingerprint(catalog: Catalog) -> str:
+    """Equal for catalogs that tell the intake the same of every plan."""
+    return payload_digest({key: plan_fields(catalog, key) for key in catalog.plans})
 
 
 def send_unsent(session: Session, redis: Redis, catalog: Catalog, *, now: datetime) -> int:
@@ -46,12 +60,15 @@ def send_customers(
     session: Session, redis: Redis, catalog: Catalog, customers: Sequence[Customer], *, now: datetime
 ) -> None:
     """Send the state of these customers as it stands in this transaction."""
+    if not customers:
+        return
     periods = _periods_around(session, [customer.id for customer in customers], now)
+    terms = terms_fingerprint(catalog)
     for customer in customers:
         fields = customer_fields(catalog, customer, periods.get(customer.id, []), now)
         args = [part for pair in fields.items() for part in pair]
         scripts.run(redis, "push", customer.partition, f"c:{customer.key}", customer.state_version, *args)
-        customer.sent_version = customer.state_version
+        customer.sent_version, customer.sent_terms = customer.state_version, terms
 
 
 def send_keys(session: Session, redis: Redis, keys: Sequence[ApiKey]) -> None:
@@ -66,7 +83,7 @@ def send_keys(session: Session, redis: Redis, keys: Sequence[ApiKey]) -> None:
 
 
 def customer_fields(catalog: Catalog, customer: Customer, periods: Sequence[Period], now: datetime) -> dict[str, str]:
-    """The fields of a customer's state: status, the current, coming and (while open) past period, limits of each."""
+    """The fields of a customer's state: status, the current, coming and (while open) past period, terms of each."""
     fields = {"s": customer.status}
     past = [period for period in periods if period.ends_at <= now and period.closed_at is None]
     running = [period for period in periods if period.ends_at > now][:2]
@@ -74,10 +91,23 @@ def customer_fields(catalog: Catalog, customer: Customer, periods: Sequence[Peri
         fields["pp"] = _span(past[-1])
     for place, period in enumerate(running):
         fields[f"p{place}"] = _span(period)
-        fields[f"{place}:plan"] = period.plan
-        for meter in catalog.meters.values():
-            units, mode = catalog.limit_units(period.plan, meter)
-            fields[f"{place}:{meter.key}"] = f"{mode}|{'' if units is None else units}"
+        for name, value in plan_fields(catalog, period.plan).items():
+            fields[f"{place}:{name}"] = value
+    return fields
+
+
+def plan_fields(catalog: Catalog, plan_key: str) -> dict[str, str]:
+    """What the intake must know of a plan: its limits by meter, and under names that no meter can have its key and
+    rates. A meter without a limit is not there."""
+    plan = catalog.plans[plan_key]
+    fields = {"@plan": plan_key}
+    for scope, rate in (("customer", plan.rate.customer), ("key", plan.rate.key)):
+        if rate is not None:
+            fields[f"@{scope}"] = f"{rate.count}|{rate.seconds}|{rate.burst}|{rate.interval_micros}"
+    for meter in catalog.meters.values():
+        units, mode = catalog.limit_units(plan_key, meter)
+        if units is not None:
+            fields[meter.key] = f"{mode}|{units}"
     return fields
 
 

@@ -13,7 +13,6 @@ from redis.retry import Retry
 from sqlalchemy import select
 
 from metering.accounts.customers import change_plan
-from metering.catalog import Catalog, Limit
 from metering.embedded.redis_server import binary
 from metering.errors import (
     BadQuantity,
@@ -28,18 +27,10 @@ from metering.intake.values import Ask
 from metering.models import Event, MeterRow
 from metering.store import inbox
 from metering.store.state import touch
+from tests.factories.catalogs import with_limit
 from tests.factories.world import World
 
 MAX = 2**53 - 1
-
-
-def with_limit(catalog: Catalog, plan_key: str, **limits: object) -> Catalog:
-    """The catalog with other limits in a plan; None takes a limit away."""
-    plan = catalog.plans[plan_key]
-    kept = {key: limit for key, limit in plan.limits.items() if key not in limits}
-    new = {key: Limit.model_validate(limit) for key, limit in limits.items() if limit is not None}
-    plans = {**catalog.plans, plan_key: plan.model_copy(update={"limits": kept | new})}
-    return catalog.model_copy(update={"plans": plans})
 
 
 # -- reserve, settle, release ------------------------------------------------------------------------------------
@@ -155,6 +146,22 @@ def test_many_threads_share_a_limit_exactly(world: World) -> None:
         admitted = sum(pool.map(ask, range(300)))
 
     assert (admitted, world.held()) == (1000 // 7, 1000 // 7 * 7)
+
+
+def test_a_meter_that_the_state_does_not_know_has_no_limit(world: World) -> None:
+    """As one has that was added after the state was sent."""
+    world.customer()
+    late = world.catalog.meters["api_call"].model_copy(update={"key": "late", "event_type": "late"})
+    world.catalog = world.catalog.model_copy(update={"meters": {**world.catalog.meters, "late": late}})
+
+    settlement = world.settle(world.reserve({"late": 10**6, "api_call": 1}), late=10**6, api_call=1)
+    world.record(world.event(meter="late", quantity=5), enforce=True)
+
+    assert [(one.mode, one.limit, one.used, one.overshoot) for one in settlement.meters] == [
+        ("none", None, 10**6, False),
+        ("hard", 1000, 1, False),
+    ]
+    assert world.used("late") == 10**6 + 5
 
 
 def test_strangers_are_refused(world: World) -> None:

@@ -93,7 +93,7 @@ def _commit(metering: Metering, session: Session, customer: Customer, name: str,
 def _hold(metering: Metering, customer: str, units: int) -> Admission | None:
     """The quota, until the change is counted. None: on trust, while Redis is away. Raises LimitExceeded."""
     intake = metering.runtime.intake
-    ask = Ask(reserve={METER: units}, customer=customer)
+    ask = Ask(reserve={METER: units}, customer=customer, is_call=False)
     try:
         held = intake.reserve(ask, rid=new_id(), partition=intake.partition(customer), now=metering.clock())
     except IntakeUnavailable:

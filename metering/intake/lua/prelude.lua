@@ -9,6 +9,7 @@
 --   u:<customer>:<id>   used units by meter in the period with that id
 --   l:<customer>        level by meter; "<meter>@" the time of its last set, "<meter>~" of its last change
 --   h:, r:, z:<customer>  held units, reservations, and their leases by expiry
+--   t:<customer>, t:<customer>:<key id>  theoretical arrival time of the next call, for the rates of each
 --   d:<digest>          payload digest of an identity, for the remembered window
 --   i:<customer>:<d>    Idempotency-Key: fingerprint, running reservation, stored answer
 --   seen                time of last use by API key id
@@ -60,12 +61,13 @@ local function counted_in(state, time, now)
   return (in_force(state, now))
 end
 
-local function limit_of(state, which, meter)
-  local text = call('HGET', state.key, which .. meter)
-  if not text then return nil end
-  local mode, value = string.match(text, '^(%a+)|(%d*)$')
-  return mode, value
+-- A limit as it is stored: its mode and value. A meter that stands nowhere has none.
+local function mode_and_value(text)
+  if not text then return 'none', '' end
+  return string.match(text, '^(%a+)|(%d+)$')
 end
+
+local function limit_of(state, which, meter) return mode_and_value(call('HGET', state.key, which .. meter)) end
 
 local function used_of(state, kind, period_id, meter)
   return num(call('HGET', kind == 'l' and state.l or state.u .. period_id, meter))
@@ -118,6 +120,36 @@ local function count(state, op, kind, period_id, meter, effect, time)
   if time > num(call('HGET', state.l, mark)) then call('HSET', state.l, mark, int(time)) end
   return call('HINCRBY', state.l, meter, int(effect))
 end
+
+-- Rates, by GCRA. A rate is "count|seconds|burst|interval", with the interval between calls in µs. All that is kept of
+-- the calls so far is their theoretical arrival time: when they would have come at the rate's own pace. A call may come
+-- while that lies less than a whole burst ahead.
+local CLOCKS_DIFFER = 60000000
+
+local function arrival_at(key, rate, now)
+  local burst, interval = string.match(rate, '(%d+)|(%d+)$')
+  interval = tonumber(interval)
+  local latest = now + (burst - 1) * interval
+  local arrival = math.max(now, num(call('GET', key)))
+  -- This rate never came so far: a slower one before it did, or a clock that ran away. That must lock nobody out.
+  if arrival > latest + interval + CLOCKS_DIFFER then arrival = latest end
+  return { key = key, rate = rate, arrival = arrival, interval = interval, open = arrival <= latest }
+end
+
+-- The rates of a customer and of one of its keys, each nil where there is none.
+local function rates_of(customer, key_id, customer_rate, key_rate, now)
+  return customer_rate and arrival_at(P .. 't:' .. customer, customer_rate, now),
+         key_id ~= '' and key_rate and arrival_at(P .. 't:' .. customer .. ':' .. key_id, key_rate, now)
+end
+
+-- Let one call pass. The figure outlives its use a little: a clock that lags behind must not find it gone.
+local function pass(at, now)
+  if not at then return end
+  at.arrival = at.arrival + at.interval
+  call('SET', at.key, int(at.arrival), 'PX', int(math.ceil((at.arrival - now + CLOCKS_DIFFER) / 1000)))
+end
+
+local function shown_rate(at) return at and (at.rate .. '|' .. int(at.arrival)) or '' end
 
 -- How long a running call's Idempotency-Key stays, in ms: a little longer than its lease, which is what counts.
 local function remembered(lease) return int(math.ceil(lease / 1000) + 1000) end

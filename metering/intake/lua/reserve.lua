@@ -1,12 +1,14 @@
--- Admit a call: all limits or none. Holds the quota under a lease; records nothing.
--- ARGV: now, lease, rid, key digest ('' = none), scope, customer ('' = the key's), idempotency digest ('' = none),
---       fingerprint, then for each meter: meter, kind ('u' usage, 'l' level), units.
--- Answers {"ok"|"limit", customer, key id, period id, start, end, refused (1-based, 0 = none), then for each meter:
---       mode, limit, used, held} or {code, …}.
+-- Admit a call: all limits and rates, or none. Holds the quota under a lease; records nothing.
+-- ARGV: now, lease, rid, key digest ('' = none), scope, customer ('' = the key's), whether rates hold it (0|1),
+--       idempotency digest ('' = none), fingerprint, then for each meter: meter, kind ('u' usage, 'l' level), units.
+-- Answers {"ok"|"limit"|"rate", customer, key id, period id, start, end, refused limit (1-based, 0 = none), rate of the
+--       customer, rate of the key ("count|seconds|burst|interval|arrival", '' = none), then for each meter: mode, limit,
+--       used, held} or {code, …}.
 
 local now, lease, rid = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local key_digest, scope, customer = ARGV[4], ARGV[5], ARGV[6]
-local idem, fingerprint = ARGV[7], ARGV[8]
+local key_digest, scope, customer, is_call = ARGV[4], ARGV[5], ARGV[6], ARGV[7] == '1'
+local idem, fingerprint = ARGV[8], ARGV[9]
+local FIRST, WIDTH = 10, 3
 
 if not generation then return { 'outage' } end
 
@@ -41,13 +43,12 @@ expire_holds(customer, now)
 
 local refused = 0
 local shown, hold = {}, { current.id }
-for i = 9, #ARGV, 3 do
+for i = FIRST, #ARGV, WIDTH do
   local meter, kind, units = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local mode, limit = limit_of(state, which, meter)
-  if not mode then return { 'unknown_meter', customer, meter } end
   local field = held_field(kind, current.id, meter)
   local used, held = used_of(state, kind, current.id, meter), held_of(customer, field)
-  if mode == 'hard' and used + held + units > tonumber(limit) and refused == 0 then refused = (i - 6) / 3 end
+  if mode == 'hard' and used + held + units > tonumber(limit) and refused == 0 then refused = (i - FIRST) / WIDTH + 1 end
   if used + held + units > EXACT then return { 'too_large', customer, meter } end
   if units > 0 then hold[#hold + 1] = field .. '=' .. ARGV[i + 2] end
   shown[#shown + 1] = mode
@@ -56,12 +57,22 @@ for i = 9, #ARGV, 3 do
   shown[#shown + 1] = int(held)
 end
 
-if refused == 0 then
-  for i = 9, #ARGV, 3 do
+local for_customer, for_key
+if is_call then
+  local rates = call('HMGET', state.key, which .. '@customer', which .. '@key')
+  for_customer, for_key = rates_of(customer, key_id, rates[1], rates[2], now)
+end
+local verdict = refused > 0 and 'limit' or 'ok'
+if verdict == 'ok' and (for_customer and not for_customer.open or for_key and not for_key.open) then verdict = 'rate' end
+
+if verdict == 'ok' then
+  pass(for_customer, now)
+  pass(for_key, now)
+  for i = FIRST, #ARGV, WIDTH do
     if tonumber(ARGV[i + 2]) > 0 then  -- nothing held is nothing to give back: "-0" is no integer to Redis
       local field = held_field(ARGV[i + 1], current.id, ARGV[i])
       local held = call('HINCRBY', P .. 'h:' .. customer, field, ARGV[i + 2])
-      shown[(i - 9) / 3 * 4 + 4] = int(held)
+      shown[(i - FIRST) / WIDTH * 4 + 4] = int(held)
     end
   end
   call('HSET', P .. 'r:' .. customer, rid, table.concat(hold, '|'))
@@ -73,5 +84,5 @@ if refused == 0 then
   end
 end
 
-return { refused == 0 and 'ok' or 'limit', customer, key_id, current.id, int(current.starts), int(current.ends),
-         refused, unpack(shown) }
+return { verdict, customer, key_id, current.id, int(current.starts), int(current.ends), refused,
+         shown_rate(for_customer), shown_rate(for_key), unpack(shown) }

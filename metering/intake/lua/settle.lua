@@ -56,8 +56,8 @@ for i = FIRST, #ARGV, WIDTH do
     fields[#fields + 1] = ARGV[i + 6]
     call('SET', P .. 'd:' .. ARGV[i + 4], ARGV[i + 5], 'PX', identity_ttl)
   end
-  shown[#shown + 1] = mode or 'none'
-  shown[#shown + 1] = limit or ''
+  shown[#shown + 1] = mode
+  shown[#shown + 1] = limit
   shown[#shown + 1] = int(used)
   shown[#shown + 1] = int(reservation and reservation.left[field] or held_of(customer, field))
   shown[#shown + 1] = overshoot
