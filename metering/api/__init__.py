@@ -1,6 +1,8 @@
 """The HTTP API: JSON and problem details, callers known by their API keys."""
 
+from metering.api.customers import blueprint as customers
+from metering.api.keys import blueprint as keys
 from metering.api.sample import blueprint as sample
 from metering.api.usage import blueprint as usage
 
-BLUEPRINTS = (usage, sample)
+BLUEPRINTS = (usage, customers, keys, sample)
