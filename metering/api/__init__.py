@@ -2,7 +2,8 @@
 
 from metering.api.customers import blueprint as customers
 from metering.api.keys import blueprint as keys
+from metering.api.meters import blueprint as meters
 from metering.api.sample import blueprint as sample
 from metering.api.usage import blueprint as usage
 
-BLUEPRINTS = (usage, customers, keys, sample)
+BLUEPRINTS = (usage, meters, customers, keys, sample)

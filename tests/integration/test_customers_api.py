@@ -59,7 +59,7 @@ def test_a_customer_is_made_and_can_be_served_at_once(ops: ApiConsumer, app: Fla
         ({"key": "a b"}, "invalid-request", "key"),
         ({"key": "a\n"}, "invalid-request", "key"),
         ({"name": "  "}, "invalid-request", "name"),
-        ({"name": "a\u0000b"}, "invalid-request", "name"),
+        ({"name": "a\u0007b"}, "invalid-request", "name"),
         ({"name": 7}, "invalid-request", "name"),
         ({"plan": "gold"}, "unknown-plan", "plan"),
         ({"timezone": "Mars/Base"}, "unknown-time-zone", "timezone"),
@@ -110,7 +110,7 @@ def test_customers_are_found_by_how_their_key_or_name_begins(ops: ApiConsumer, w
     assert found("%") == []
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "cursor=!", "cursor=AA", "q=%00", "page=2"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "cursor=!", "cursor=AA", "q=%07", "page=2"])
 def test_a_bad_query_is_refused_and_named(ops: ApiConsumer, query: str) -> None:
     answer = ops.get(f"{CUSTOMERS}?{query}")
 
