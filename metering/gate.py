@@ -95,11 +95,11 @@ def _bearer(metering: Metering, ask: Ask) -> tuple[str, int]:
     """Who carries the key, from PostgreSQL. Raises NotAuthenticated, NotPermitted, IntakeUnavailable."""
     try:
         with metering.runtime.transaction() as session:
-            found = find_caller(session, ask.key_digest)
+            found = find_caller(session, ask.key_digest, now=metering.runtime.clock())
     except SQLAlchemyError as error:
         raise IntakeUnavailable("neither Redis nor PostgreSQL answers") from error
     if found is None or not found.customer:
-        raise NotAuthenticated("this API key is unknown or was revoked")
+        raise NotAuthenticated("this API key is unknown, was revoked or has expired")
     if ask.scope not in found.scopes:
         raise NotPermitted(NO_SCOPE)
     return found.customer, found.key_id

@@ -62,6 +62,7 @@ def ingest(
         IntakeUnavailable: unknown what was recorded; the same request may be sent again.
     """
     now = metering.clock()
+    metering.runtime.refresh_meters()
     known, unknown, faults = _match(metering, events, list(faults), caller, now)
     if not _holds(metering, caller):
         faults += [_unknown_type(one) for one in unknown]

@@ -28,7 +28,8 @@ def initialise(runtime: Runtime, *, report: Report) -> None:
     now = runtime.clock()
     with runtime.transaction() as session:
         schema.create_event_months(session.connection(), now)
-        prepare(session, runtime.catalog, runtime.settings.partitions)
+        prepare(session, runtime.file_catalog, runtime.settings.partitions)
+    runtime.refresh_meters()
     waiting = [number for number in range(runtime.settings.partitions) if not _is_open(runtime, number)]
     if waiting:
         report(f"building the live counters of {len(waiting)} partitions")

@@ -35,6 +35,7 @@ def runtime() -> Runtime:
 def close_hours() -> int:
     """Write the accruals of the hours that are over."""
     current = runtime()
+    current.refresh_meters()
     delay = current.settings.settle_delay_seconds
     closed = 0
     while True:

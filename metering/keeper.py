@@ -76,6 +76,7 @@ class Keeper:
     def drain_once(self) -> int:
         """One batch, with the alerts it sets off, in one transaction; what it wrote (0: nothing waits)."""
         runtime = self._runtime
+        runtime.refresh_meters()
         now = runtime.clock()
         with runtime.transaction() as session:
             drained = drain(session, runtime.redis, now=now)
@@ -90,6 +91,7 @@ class Keeper:
     def rebuild(self, partition: int, *, force: bool = False) -> None:
         """Rebuild one partition's counters, if they are lost or `force` says so, and let admission in again."""
         runtime = self._runtime
+        runtime.refresh_meters()
         now = runtime.clock()
         with runtime.transaction() as session:
             generation = rebuild(session, runtime.redis, runtime.catalog, partition, now=now, force=force)
@@ -105,6 +107,7 @@ class Keeper:
 
     def send_state(self) -> int:
         runtime = self._runtime
+        runtime.refresh_meters()
         with runtime.transaction() as session:
             return send_unsent(session, runtime.redis, runtime.catalog, now=runtime.clock())
 
@@ -116,6 +119,7 @@ class Keeper:
 
     def feed_inbox(self) -> int:
         runtime = self._runtime
+        runtime.refresh_meters()
         window = runtime.settings.identity_window_seconds
         with runtime.transaction() as session:
             return inbox.feed(session, runtime.intake, now=runtime.clock(), identity_window_seconds=window)

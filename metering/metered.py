@@ -38,6 +38,7 @@ from metering.errors import (
     MeteringError,
     NotAuthenticated,
     RateLimited,
+    UnknownMeter,
 )
 from metering.gate import bearer_of, check_caller, let_in, rehearsed
 from metering.intake.values import Admission, Ask, IdempotencyKey, MeterStanding, Replay, Standing
@@ -131,9 +132,10 @@ def _calls(metering: Metering) -> Calls | Rehearsal:
 
 def _declared(metering: Metering, name: str) -> Meter:
     """A meter that the decorator names. Not in the catalog, it is the host's mistake, never the caller's."""
-    if name not in metering.catalog.meters:
-        raise ConfigurationError(f"@metered names {name!r}, which the catalog does not know")
-    return metering.catalog.meters[name]
+    try:
+        return metering.meter(name)
+    except UnknownMeter:
+        raise ConfigurationError(f"@metered names {name!r}, which the catalog does not know") from None
 
 
 def _let_in(metering: Metering, terms: Terms) -> Call | Replay:

@@ -21,6 +21,7 @@ from metering.embedded import Addresses, Embedded
 from metering.errors import ConfigurationError
 from metering.intake.admission import Intake
 from metering.settings import Settings
+from metering.store.live_catalog import LiveCatalog
 
 # Never prepared on the server: after ten runs it would settle on a plan that knows nothing of the batch at hand, which
 # made the drain ten times slower. It also lets a transaction pooler stand in between.
@@ -35,7 +36,7 @@ ENGINE_OPTIONS: dict[str, Any] = {
 @dataclass(frozen=True)
 class Runtime:
     settings: Settings
-    catalog: Catalog
+    live_catalog: LiveCatalog
     addresses: Addresses
     engine: Engine
     redis: Redis
@@ -43,10 +44,24 @@ class Runtime:
     sessions: sessionmaker[Session]
     clock: Clock
 
+    @property
+    def catalog(self) -> Catalog:
+        """What is sold and counted, with the meters made at run time as far as this process knows them."""
+        return self.live_catalog.current
+
+    @property
+    def file_catalog(self) -> Catalog:
+        """What the catalog file says."""
+        return self.live_catalog.file
+
+    def refresh_meters(self, max_age_seconds: float = 1.0) -> None:
+        """Learn of meters that were made at run time. With PostgreSQL away what is known stays."""
+        self.live_catalog.refresh(self.sessions, max_age_seconds)
+
     @cached_property
     def intake(self) -> Intake:
         settings = self.settings
-        return Intake(self.redis, self.catalog.meters, settings.partitions, settings.lease_seconds)
+        return Intake(self.redis, self.live_catalog.meters, settings.partitions, settings.lease_seconds)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -69,7 +84,7 @@ def build_runtime(settings: Settings, *, clock: Clock = utc_now) -> Runtime:
     redis = connect_redis(addresses.redis_url, timeout)
     return Runtime(
         settings=settings,
-        catalog=catalog,
+        live_catalog=LiveCatalog(catalog),
         addresses=addresses,
         engine=engine,
         redis=redis,

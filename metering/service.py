@@ -21,7 +21,7 @@ from metering.billing.estimate import Estimate, estimate
 from metering.billing.periods import current_period, ensure_periods
 from metering.calls.call import Calls
 from metering.calls.rehearsal import running as rehearsing
-from metering.catalog import Catalog, load_catalog
+from metering.catalog import Catalog, Meter, load_catalog
 from metering.clock import Clock, to_micros, utc_now
 from metering.errors import IntakeUnavailable, InvalidUsage
 from metering.ids import new_id
@@ -114,14 +114,28 @@ class Metering:
     def clock(self) -> Clock:
         return self._runtime.clock if self._runtime else self._clock
 
-    @cached_property
+    @property
     def catalog(self) -> Catalog:
-        return self._runtime.catalog if self._runtime else load_catalog(self.settings.catalog)
+        """What is sold and counted. The file's alone until the first use that needs servers."""
+        runtime = self._runtime or vars(self).get("runtime")
+        return runtime.catalog if runtime else self._file_catalog
+
+    @cached_property
+    def _file_catalog(self) -> Catalog:
+        return load_catalog(self.settings.catalog)
+
+    def meter(self, key: str) -> Meter:
+        """A meter by its key. One that this process does not know may have been made a moment ago: only then
+        PostgreSQL is asked. Raises UnknownMeter.
+        """
+        if key not in self.catalog.meters and self.enabled and not rehearsing():
+            self.runtime.refresh_meters()
+        return self.catalog.meter(key)
 
     @cached_property
     def calls(self) -> Calls:
         runtime = self.runtime
-        return Calls(runtime.intake, runtime.catalog, runtime.clock, self.keep_for_later)
+        return Calls(runtime.intake, lambda: runtime.catalog, runtime.clock, self.keep_for_later)
 
     @property
     def enabled(self) -> bool:
@@ -157,7 +171,7 @@ class Metering:
             return False
         now = self.clock()
         event = make_event(
-            self.catalog.meter(meter),
+            self.meter(meter),
             customer=customer,
             quantity=quantity,
             source=source,
@@ -207,7 +221,7 @@ class Metering:
 
     def check_limits(self, customer: str, quantities: Mapping[str, object]) -> list[Check]:
         """Would so much more of each meter be let in, seen at one moment? Raises as `check_limit`."""
-        units = {meter: self.catalog.meter(meter).to_units(quantity) for meter, quantity in quantities.items()}
+        units = {meter: self.meter(meter).to_units(quantity) for meter, quantity in quantities.items()}
         standing = self.standing(customer, units)
         active, ends_at = standing.status == "active", standing.period.ends_at
         return [

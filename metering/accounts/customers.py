@@ -1,16 +1,17 @@
 """Customers: made, and changed in what the intake must learn of."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
-from metering.billing.periods import ensure_periods, zone
+from metering.billing.periods import PlanStart, ensure_periods, set_plan, zone
 from metering.catalog import Catalog
 from metering.errors import Conflict, MeteringError, UnknownCustomer
 from metering.ids import partition_of
-from metering.models import Customer, Period
+from metering.models import Customer
 from metering.store.state import touch
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -43,16 +44,16 @@ def create_customer(
         Conflict: there is a customer with this key.
     """
     if not KEY.fullmatch(key):
-        raise InvalidCustomer("a customer's key holds 1 to 64 letters, digits, dots, dashes or underscores", key=key)
-    if not name.strip():
-        raise InvalidCustomer("a customer needs a name", key=key)
+        raise InvalidCustomer(
+            "a customer's key holds 1 to 64 letters, digits, dots, dashes or underscores", key=key, field="key"
+        )
     check_plan(catalog, plan)
     zone(timezone)
     if session.scalar(select(Customer.id).where(Customer.key == key)) is not None:
         raise Conflict(f"there is a customer {key!r} already", key=key)
     customer = Customer(
         key=key,
-        name=name.strip(),
+        name=checked_name(name, key),
         plan=plan,
         timezone=timezone,
         stripe_customer_id=stripe_customer_id,
@@ -65,6 +66,13 @@ def create_customer(
     return customer
 
 
+def checked_name(name: str, key: str) -> str:
+    """Raises InvalidCustomer."""
+    if not name.strip() or not name.isprintable():
+        raise InvalidCustomer("a customer needs a name in plain characters", key=key, field="name")
+    return name.strip()
+
+
 def check_plan(catalog: Catalog, plan: str) -> None:
     """Raises UnknownPlan."""
     if plan not in catalog.plans:
@@ -73,10 +81,44 @@ def check_plan(catalog: Catalog, plan: str) -> None:
 
 def find_customer(session: Session, key: str) -> Customer:
     """Raises UnknownCustomer."""
-    customer = session.scalars(select(Customer).where(Customer.key == key)).one_or_none()
+    return _found(session, select(Customer).where(Customer.key == key), key)
+
+
+def lock_customer(session: Session, key: str) -> Customer:
+    """A customer as it stands, for this transaction alone to change. Raises UnknownCustomer."""
+    query = select(Customer).where(Customer.key == key).with_for_update(key_share=True)
+    return _found(session, query.execution_options(populate_existing=True), key)
+
+
+def _found(session: Session, query: Select[Customer], key: str) -> Customer:
+    customer = session.scalars(query).one_or_none() if KEY.fullmatch(key) else None
     if customer is None:
         raise UnknownCustomer(f"there is no customer {key!r}", customer=key)
     return customer
+
+
+def list_customers(session: Session, *, begins: str | None, after: str | None, limit: int) -> Sequence[Customer]:
+    """Customers in the order of their keys, those behind `after`; `begins` is how a key or a name begins."""
+    query = select(Customer).order_by(Customer.key).limit(limit)
+    if after is not None:
+        query = query.where(Customer.key > after)
+    if begins:
+        by_key = Customer.key.startswith(begins, autoescape=True)
+        by_name = func.lower(Customer.name).startswith(begins.lower(), autoescape=True)
+        query = query.where(or_(by_key, by_name))
+    return session.scalars(query).all()
+
+
+def change_customer(session: Session, customer: Customer, *, name: str | None, timezone: str | None) -> None:
+    """Rename a customer, or move it to another time zone: periods that are not stored yet follow that one.
+
+    Raises InvalidCustomer, UnknownTimeZone.
+    """
+    if name is not None:
+        customer.name = checked_name(name, customer.key)
+    if timezone is not None:
+        customer.timezone = zone(timezone).key
+    session.flush()
 
 
 def set_status(session: Session, customer: Customer, status: str) -> None:
@@ -86,10 +128,13 @@ def set_status(session: Session, customer: Customer, status: str) -> None:
     touch(session, [customer.id])
 
 
-def change_plan(session: Session, catalog: Catalog, customer: Customer, plan: str, *, now: datetime) -> None:
-    """Put a customer on another plan, from now on: the running period is billed by it. Raises UnknownPlan."""
+def change_plan(
+    session: Session, catalog: Catalog, customer: Customer, plan: str, *, when: PlanStart = "now", now: datetime
+) -> None:
+    """Put a customer on another plan: `now`, so that the running period is billed by it, or with the next period.
+
+    Raises UnknownPlan.
+    """
     check_plan(catalog, plan)
-    customer.plan = plan
-    for period in session.scalars(select(Period).where(Period.customer_id == customer.id, Period.ends_at > now)):
-        period.plan = plan
+    set_plan(session, customer, plan, when=when, now=now)
     touch(session, [customer.id])

@@ -1,9 +1,12 @@
 """The HTTP API: JSON and problem details, callers known by their API keys."""
 
+from metering.api.customers import blueprint as customers
 from metering.api.entitlements import blueprint as entitlements
 from metering.api.events import blueprint as events
+from metering.api.keys import blueprint as keys
+from metering.api.meters import blueprint as meters
 from metering.api.reservations import blueprint as reservations
 from metering.api.sample import blueprint as sample
 from metering.api.usage import blueprint as usage
 
-BLUEPRINTS = (events, usage, entitlements, reservations, sample)
+BLUEPRINTS = (events, meters, usage, entitlements, reservations, customers, keys, sample)

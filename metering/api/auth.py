@@ -61,7 +61,7 @@ def authenticate_for_events() -> Caller:
 def _caller_in_postgresql(metering: Metering, secret: str) -> Caller:
     try:
         with metering.runtime.transaction() as session:
-            found = find_caller(session, key_digest(secret))
+            found = find_caller(session, key_digest(secret), now=metering.clock())
     except SQLAlchemyError as error:
         raise IntakeUnavailable("neither Redis nor PostgreSQL answers") from error
     if found is None:

@@ -18,7 +18,7 @@ from flask import Response, g
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel
 
-from metering.api.auth import authenticate, require_operator, require_scope
+from metering.api.auth import authenticate, current_metering, require_operator, require_scope
 from metering.api.bodies import Body, Query, read, read_query
 from metering.api.shapes import dump
 from metering.intake.values import Caller
@@ -104,6 +104,7 @@ def operation(
             if scope:
                 g.caller = authenticate()
                 require_scope(scope)
+                current_metering().runtime.refresh_meters()
             if operators_only:
                 require_operator()
             if query is not None:

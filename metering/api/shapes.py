@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from metering.catalog.quantities import exact
@@ -23,6 +23,16 @@ Instant = Annotated[datetime, WithJsonSchema({"type": "string", "format": "date-
 
 StatedInstant = Annotated[AwareDatetime, Field(strict=False)]
 """An instant that a caller hands in: RFC 3339, with its offset."""
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise ValueError("must hold printable characters only, and not just blanks")
+    return text.strip()
+
+
+Line = Annotated[str, Field(min_length=1, max_length=250), AfterValidator(_printable)]
+"""A line of text that a caller hands in, such as a name."""
 
 CustomerKey = Annotated[str, Field(min_length=1, max_length=64, examples=["acme"])]
 

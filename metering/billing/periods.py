@@ -3,12 +3,15 @@ customer's time zone.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from metering.errors import IntakeUnavailable, MeteringError
@@ -16,6 +19,9 @@ from metering.models import Customer, Inbox, PartitionRow, Period
 from metering.store.backlog import backlogs
 from metering.store.drain import lock_partitions
 from metering.store.state import touch
+
+PlanStart = Literal["now", "period_end"]
+PLAN_STARTS: tuple[PlanStart, ...] = get_args(PlanStart)
 
 INBOX_MARGIN = timedelta(minutes=1)
 """Usage was admitted a little before its row in the inbox was written."""
@@ -65,23 +71,83 @@ def _next_month(start: datetime) -> datetime:
 
 
 def ensure_periods(session: Session, customers: Iterable[Customer], now: datetime) -> list[int]:
-    """Make the current and the next period of these customers where missing; the ids of customers that got one."""
+    """Make the current and the next period of these customers where missing; the ids of customers that got one.
+
+    A new period has the plan of the one before it, so a plan that was set for the next period stays from there on; the
+    customer's own `plan` follows as that period begins, which is when the one after it is made.
+    """
     customers = list(customers)
-    last = _last_periods(session, [customer.id for customer in customers])
+    ids = sorted(customer.id for customer in customers)
+    lock_customers(session, ids)
+    last = _last_periods(session, ids)
     grown = []
     for customer in customers:
         previous = last.get(customer.id)
-        start = previous[0] if previous else month_around(now, customer.timezone)[0]
-        if previous and previous[1] > now:
+        start = previous.ends_at if previous else month_around(now, customer.timezone)[0]
+        if previous and previous.starts_at > now:
             continue  # the next one exists already
+        plan = previous.plan if previous else customer.plan
         spans = months_until(start, customer.timezone, now)
         session.add_all(
-            Period(customer_id=customer.id, starts_at=begins, ends_at=ends, plan=customer.plan)
-            for begins, ends in spans
+            Period(customer_id=customer.id, starts_at=begins, ends_at=ends, plan=plan) for begins, ends in spans
         )
+        customer.plan = plan
         grown.append(customer.id)
     session.flush()
     return grown
+
+
+def lock_customers(session: Session, customer_ids: Sequence[int]) -> None:
+    """Have these customers' periods and plans to oneself until the transaction ends.
+
+    Else a change of plan could slip in between reading a customer's last period and making the one after it, which
+    would then be billed by the plan of before. Facts that refer to a customer are not held up.
+    """
+    session.execute(
+        select(Customer.id).where(Customer.id.in_(customer_ids)).order_by(Customer.id).with_for_update(key_share=True)
+    )
+
+
+def set_plan(session: Session, customer: Customer, plan: str, *, when: PlanStart, now: datetime) -> None:
+    """Bill a customer by `plan`: `now` from the start of the running period, `period_end` from that of the next one.
+
+    Either way it takes the place of a plan that was to begin with the next period.
+    """
+    ensure_periods(session, [customer], now)
+    since = Period.ends_at > now if when == "now" else Period.starts_at > now
+    for period in session.scalars(select(Period).where(Period.customer_id == customer.id, since)):
+        period.plan = plan
+    if when == "now":
+        customer.plan = plan
+    session.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The plan that bills a customer now, and the one that begins with the next period where that is another."""
+
+    plan: str
+    next_plan: str | None = None
+    next_plan_at: datetime | None = None
+
+
+def terms_of(session: Session, customers: Sequence[Customer], now: datetime) -> dict[int, Terms]:
+    """By customer id. Read from the periods, so it is right in the very moment in which one begins."""
+    query = (
+        select(Period)
+        .where(Period.customer_id.in_([customer.id for customer in customers]), Period.ends_at > now)
+        .order_by(Period.customer_id, Period.starts_at)
+    )
+    running: dict[int, list[Period]] = {}
+    for period in session.scalars(query):
+        running.setdefault(period.customer_id, []).append(period)
+    return {customer.id: _terms(customer, running.get(customer.id, []), now) for customer in customers}
+
+
+def _terms(customer: Customer, running: Sequence[Period], now: datetime) -> Terms:
+    plan = running[0].plan if running and running[0].starts_at <= now else customer.plan
+    pending = next((period for period in running if period.starts_at > now and period.plan != plan), None)
+    return Terms(plan, pending.plan, pending.starts_at) if pending else Terms(plan)
 
 
 def customers_without_next(session: Session, now: datetime, limit: int = 500) -> Sequence[Customer]:
@@ -150,11 +216,13 @@ def current_period(session: Session, customer_id: int, now: datetime) -> Period:
     return period
 
 
-def _last_periods(session: Session, customer_ids: Sequence[int]) -> dict[int, tuple[datetime, datetime]]:
-    """The end of the last period and the start of it, by customer."""
-    rows = session.execute(
-        select(Period.customer_id, func.max(Period.ends_at), func.max(Period.starts_at))
+def _last_periods(session: Session, customer_ids: Sequence[int]) -> dict[int, Period]:
+    """By customer, as it is stored now."""
+    query = (
+        select(Period)
+        .ext(distinct_on(Period.customer_id))
         .where(Period.customer_id.in_(customer_ids))
-        .group_by(Period.customer_id)
+        .order_by(Period.customer_id, Period.starts_at.desc())
+        .execution_options(populate_existing=True)
     )
-    return {row[0]: (row[1], row[2]) for row in rows}
+    return {period.customer_id: period for period in session.scalars(query)}

@@ -115,7 +115,7 @@ class Call:
 class Calls:
     """The running calls of a process."""
 
-    def __init__(self, intake: Intake, catalog: Catalog, clock: Clock, fallback: Fallback) -> None:
+    def __init__(self, intake: Intake, catalog: Callable[[], Catalog], clock: Clock, fallback: Fallback) -> None:
         self._intake = intake
         self._catalog = catalog
         self._clock = clock
@@ -126,7 +126,7 @@ class Calls:
         """Take an admitted call under renewal. `quantity` of the main meter stands unless the call says otherwise."""
         self._renewer.watch(admission)
         idempotency = admission.idempotency
-        return Call(admission, main_meter, self._catalog, used={main_meter: quantity}, idempotency=idempotency)
+        return Call(admission, main_meter, self._catalog(), used={main_meter: quantity}, idempotency=idempotency)
 
     def settle(self, call: Call, properties: Mapping[str, Any], *, answer: bytes = b"") -> Settlement:
         """Record what the call used; the second time does nothing.

@@ -5,6 +5,7 @@ that counters and tables hold (`units`, 10^-scale of the meter's unit), and the 
 """
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal, Inexact
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -44,6 +45,7 @@ class Meter(Noun):
 
     key: Key
     name: str = Field(min_length=1, max_length=250)
+    description: str = Field(default="", max_length=1000)
     unit: str = Field(min_length=1, max_length=60)
     aggregation: AggregationName
     kind: Literal["usage", "level"] = "usage"
@@ -223,6 +225,10 @@ class Plan(Noun):
     prices: dict[Key, Price] = Field(default_factory=dict)
 
 
+def _without(more: Mapping[str, Meter], known: Mapping[str, Meter]) -> dict[str, Meter]:
+    return {key: meter for key, meter in more.items() if key not in known}
+
+
 class Catalog(Noun):
     """Everything that is sold, checked as a whole."""
 
@@ -240,6 +246,11 @@ class Catalog(Noun):
         except KeyError:
             known = ", ".join(self.meters)
             raise UnknownMeter(f"there is no meter {key!r}; there are: {known}", meter=key) from None
+
+    def with_meters(self, more: Mapping[str, Meter]) -> Self:
+        """This catalog with further meters, which no plan limits or prices; its own go before them."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return self.model_construct(**{**fields, "meters": {**self.meters, **_without(more, self.meters)}})
 
     @cached_property
     def meters_by_event_type(self) -> dict[str, tuple[Meter, ...]]:

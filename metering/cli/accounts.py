@@ -8,13 +8,13 @@ from flask.cli import AppGroup
 from sqlalchemy.orm import Session
 
 from metering.accounts.customers import change_plan, create_customer, find_customer, set_status
+from metering.accounts.in_force import count_seats, put_in_force
 from metering.accounts.keys import DEFAULT_SCOPES, SCOPES, create_key, keys_of, revoke_key
 from metering.accounts.users import add_member, create_user
+from metering.billing.periods import PLAN_STARTS, PlanStart
 from metering.cli.common import actor, current_metering, explained
-from metering.errors import Conflict, IntakeUnavailable, NotFound
+from metering.errors import Conflict, NotFound
 from metering.models import ROLES, AuditEntry, Customer
-from metering.store import inbox
-from metering.store.state import send_unsent
 
 
 def register(commands: AppGroup) -> None:
@@ -105,9 +105,11 @@ def create_key_command(customer_key: str | None, operator: bool, name: str, scop
 @click.command("plan")
 @click.argument("customer")
 @click.argument("plan_key")
-def plan(customer: str, plan_key: str) -> None:
-    """Put a customer on another plan, from now on."""
-    _change(customer, f"plan {plan_key}", lambda session, found: _change_plan(session, found, plan_key))
+@click.option("--when", type=click.Choice(PLAN_STARTS), default="now", show_default=True, help="From when on it bills.")
+def plan(customer: str, plan_key: str, when: PlanStart) -> None:
+    """Put a customer on another plan: the running period is billed by it, or (period_end) those that follow."""
+    what = f"plan {plan_key}" + (" from the next period on" if when == "period_end" else "")
+    _change(customer, what, lambda session, found: _change_plan(session, found, plan_key, when))
 
 
 @click.command("suspend")
@@ -153,9 +155,9 @@ def _change(customer_key: str, what: str, change: Callable[[Session, Customer], 
     click.echo(f"{customer_key}: {what}", err=True)
 
 
-def _change_plan(session: Session, customer: Customer, plan_key: str) -> None:
+def _change_plan(session: Session, customer: Customer, plan_key: str, when: PlanStart) -> None:
     runtime = current_metering().runtime
-    change_plan(session, runtime.catalog, customer, plan_key, now=runtime.clock())
+    change_plan(session, runtime.catalog, customer, plan_key, when=when, now=runtime.clock())
 
 
 def _revoke(session: Session, customer: Customer, prefix: str) -> None:
@@ -169,20 +171,10 @@ def _revoke(session: Session, customer: Customer, prefix: str) -> None:
 
 
 def push_state() -> None:
-    """Send what changed at once; with Redis away the keeper's sweep does it later."""
-    runtime = current_metering().runtime
-    try:
-        with runtime.transaction() as session:
-            send_unsent(session, runtime.redis, runtime.catalog, now=runtime.clock())
-    except IntakeUnavailable as error:
-        click.echo(f"saved, but not in force yet: {error.message}", err=True)
+    if not put_in_force(current_metering().runtime):
+        click.echo("saved, but not in force yet: the servers do not answer", err=True)
 
 
 def feed_inbox() -> None:
-    runtime = current_metering().runtime
-    window = runtime.settings.identity_window_seconds
-    try:
-        with runtime.transaction() as session:
-            inbox.feed(session, runtime.intake, now=runtime.clock(), identity_window_seconds=window)
-    except IntakeUnavailable as error:
-        click.echo(f"saved, but not counted yet: {error.message}", err=True)
+    if not count_seats(current_metering().runtime):
+        click.echo("saved, but not counted yet: the servers do not answer", err=True)

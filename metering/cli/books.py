@@ -38,8 +38,10 @@ def register(commands: AppGroup) -> None:
 @json_option
 def usage(customer: str, as_json: bool) -> None:
     """What a customer has used in its current period."""
+    metering = current_metering()
     with explained():
-        summary = current_metering().summary(customer)
+        metering.runtime.refresh_meters()
+        summary = metering.summary(customer)
     if as_json:
         print_json(
             {"customer": summary.customer, "plan": summary.plan, "meters": [_usage(one) for one in summary.meters]}
@@ -140,6 +142,7 @@ def void_event(customer: str, event_id: str, source: str, reason: str) -> None:
 def correct_event(customer: str, event_id: str, quantity: str, source: str, reason: str) -> None:
     """Give one event another quantity, in its meter's unit; prints the id it has now."""
     runtime = current_metering().runtime
+    runtime.refresh_meters()
     with explained(), runtime.transaction() as session:
         found = find_customer(session, customer)
         revised = mending.correct(

@@ -107,6 +107,7 @@ def access_to(customer_key: str) -> Access | None:
         memory.forget(session_id)
         raise
     memory.keep(user.get_id(), customer_key, access, now)
+    metering.runtime.refresh_meters()
     return access
 
 

@@ -6,12 +6,11 @@ sends again what could not be sent.
 
 from typing import Any
 
-import structlog
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy.exc import SQLAlchemyError
 
 from metering.accounts.customers import find_customer
+from metering.accounts.in_force import put_in_force
 from metering.accounts.keys import create_key, keys_of
 from metering.accounts.keys import revoke_key as revoke
 from metering.dashboard import presenters
@@ -22,11 +21,8 @@ from metering.dashboard.view_models import CreatedKey
 from metering.errors import IntakeUnavailable
 from metering.extensions import db
 from metering.models import Customer
-from metering.store.state import send_unsent
 
 __all__ = ["blueprint"]
-
-log = structlog.get_logger("metering.dashboard")
 
 
 @blueprint.route("/c/<customer_key>/keys", methods=["GET", "POST"])
@@ -53,7 +49,7 @@ def _create(access: Access, customer: Customer, form: KeyForm) -> ResponseReturn
     )
     db.session.commit()
     created = CreatedKey(form.name.data, made.secret)
-    in_force = put_in_force()
+    in_force = put_in_force(current_metering().runtime)
     return _page(access, customer, KeyForm(formdata=None), created=created, waits=not in_force)
 
 
@@ -64,23 +60,11 @@ def revoke_key(access: Access, key_id: int) -> ResponseReturnValue:
     key = revoke(db.session(), _customer(access), key_id, now=current_metering().runtime.clock())
     name = key.name
     db.session.commit()
-    if put_in_force():
+    if put_in_force(current_metering().runtime):
         flash(f"Key “{name}” is revoked. Calls with it are refused.", "success")
     else:
         flash(f"Key “{name}” is revoked. It takes effect as soon as live counting is back.", "warning")
     return redirect(url_for("dashboard.keys", customer_key=access.customer_key), 303)
-
-
-def put_in_force() -> bool:
-    """Send what was committed to Redis; False: it is saved, and takes effect when both servers answer again."""
-    runtime = current_metering().runtime
-    try:
-        with runtime.transaction() as session:
-            send_unsent(session, runtime.redis, runtime.catalog, now=runtime.clock())
-    except (IntakeUnavailable, SQLAlchemyError) as error:
-        log.warning("state_not_sent", error=type(error).__name__)
-        return False
-    return True
 
 
 def _customer(access: Access) -> Customer:

@@ -81,7 +81,7 @@ def refusal(code: str, facts: Sequence[bytes]) -> Exception:
         case "stale":
             return StaleState("the customer's billing period is not known yet", customer=words[-1])
         case "unknown_key":
-            return NotAuthenticated("this API key is unknown or was revoked")
+            return NotAuthenticated("this API key is unknown, was revoked or has expired")
         case "scope":
             return NotPermitted("this API key does not carry the scope that is needed here")
         case "inactive":

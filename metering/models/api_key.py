@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, DateTime, SmallInteger, Text
+from sqlalchemy import CheckConstraint, DateTime, Index, Integer, SmallInteger, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -11,10 +11,17 @@ from metering.models.columns import CreatedAt, CustomerId, Name, RowId
 
 
 class ApiKey(Model):
-    """A key of a customer, or of the operators (`customer_id` is null), who may act for any customer."""
+    """A key of a customer, or of the operators (`customer_id` is null), who may act for any customer.
+
+    It works until it is revoked, or until `expires_at` where that is set. What Redis is told of it is sent whenever
+    `state_version` has risen.
+    """
 
     __tablename__ = "api_keys"
-    __table_args__ = (CheckConstraint("length(digest) = 64", name="digest_is_sha256"),)
+    __table_args__ = (
+        CheckConstraint("length(digest) = 64", name="digest_is_sha256"),
+        Index("ix_api_keys_unsent", "id", postgresql_where=text("sent_version < state_version")),
+    )
 
     id: Mapped[RowId]
     customer_id: Mapped[CustomerId | None] = mapped_column(index=True)
@@ -25,10 +32,7 @@ class ApiKey(Model):
     scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
     created_at: Mapped[CreatedAt]
     last_used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    state_version: Mapped[int] = mapped_column(Integer, server_default="1")
     sent_version: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-
-    @property
-    def version(self) -> int:
-        """What Redis is told of a key changes once: when it is revoked."""
-        return 1 if self.revoked_at is None else 2

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from metering.catalog import Catalog
 from metering.clock import to_micros
-from metering.ids import payload_digest
+from metering.ids import text_digest
 from metering.intake import scripts
 from metering.models import ApiKey, Customer, Period
 
@@ -37,7 +37,7 @@ def touch_outdated(session: Session, catalog: Catalog) -> int:
 
 def terms_fingerprint(catalog: Catalog) -> str:
     """Equal for catalogs that tell the intake the same of every plan."""
-    return payload_digest({key: plan_fields(catalog, key) for key in catalog.plans})
+    return text_digest(str({key: plan_fields(catalog, key) for key in sorted(catalog.plans)}))
 
 
 def send_unsent(session: Session, redis: Redis, catalog: Catalog, *, now: datetime) -> int:
@@ -46,10 +46,7 @@ def send_unsent(session: Session, redis: Redis, catalog: Catalog, *, now: dateti
         select(Customer).where(Customer.sent_version < Customer.state_version).order_by(Customer.id).limit(SWEEP)
     ).all()
     keys = session.scalars(
-        select(ApiKey)
-        .where(or_(ApiKey.sent_version < 1, (ApiKey.sent_version < 2) & ApiKey.revoked_at.is_not(None)))
-        .order_by(ApiKey.id)
-        .limit(SWEEP)
+        select(ApiKey).where(ApiKey.sent_version < ApiKey.state_version).order_by(ApiKey.id).limit(SWEEP)
     ).all()
     send_customers(session, redis, catalog, customers, now=now)
     send_keys(session, redis, keys)
@@ -78,8 +75,9 @@ def send_keys(session: Session, redis: Redis, keys: Sequence[ApiKey]) -> None:
     for key in keys:
         customer = names[key.customer_id] if key.customer_id is not None else ""
         fields = ["c", customer, "i", str(key.id), "s", " ".join(key.scopes), "x", "1" if key.revoked_at else "0"]
-        scripts.run(redis, "push", key.partition, f"k:{key.digest}", key.version, *fields)
-        key.sent_version = key.version
+        fields += ["e", str(to_micros(key.expires_at)) if key.expires_at else ""]
+        scripts.run(redis, "push", key.partition, f"k:{key.digest}", key.state_version, *fields)
+        key.sent_version = key.state_version
 
 
 def customer_fields(catalog: Catalog, customer: Customer, periods: Sequence[Period], now: datetime) -> dict[str, str]:

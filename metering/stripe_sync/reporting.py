@@ -82,8 +82,11 @@ def _connected(key: str, standin: bool, api_base: str | None, account_id: str | 
 
 
 def _link_meters(runtime: Runtime, gateway: StripeApi, *, create: bool) -> None:
-    """Once a process: which of Stripe's meters stand for ours changes with the environment only."""
-    meters = find_meters(gateway, runtime.catalog, os.environ, create=create)
+    """Once a process: which of Stripe's meters stand for ours changes with the environment only.
+
+    Meters of the catalog file alone are billed.
+    """
+    meters = find_meters(gateway, runtime.file_catalog, os.environ, create=create)
     with runtime.transaction() as session:
         link_meters(session, gateway.account, meters)
     _linked.add(gateway.account)

@@ -1,14 +1,14 @@
 """A small world to test in: the product's own parts, wired by hand, with a clock that tests move."""
 
 import itertools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis import Redis
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from metering.accounts.customers import create_customer
@@ -26,6 +26,7 @@ from metering.store.drain import Drained, drain
 from metering.store.meters import meter_ids, prepare
 from metering.store.rebuild import open_partition, rebuild
 from metering.store.state import send_unsent
+from tests.factories.statements import counting
 
 START = datetime(2026, 11, 10, 12, 0, tzinfo=UTC)
 PARTITIONS = 4
@@ -161,20 +162,9 @@ class World:
         self.session.commit()
         return periods
 
-    @contextmanager
-    def counting(self) -> Iterator[list[int]]:
-        """How many statements the session sends meanwhile, as the only number of the list."""
-        count = [0]
-
-        def add(*_: object) -> None:
-            count[0] += 1
-
-        bind = self.session.get_bind()
-        event.listen(bind, "before_cursor_execute", add)
-        try:
-            yield count
-        finally:
-            event.remove(bind, "before_cursor_execute", add)
+    def counting(self) -> AbstractContextManager[list[int]]:
+        """How many statements the session sends meanwhile."""
+        return counting(self.session.get_bind())
 
     def total(self, meter: str = "api_call", customer: str = "acme") -> int:
         """What PostgreSQL holds, over all periods."""

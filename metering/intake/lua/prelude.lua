@@ -30,6 +30,9 @@ local function durable() redis.set_repl(redis.REPL_ALL) end
 local function int(number) return string.format('%.0f', number) end
 local function num(text) return tonumber(text or '0') or 0 end
 
+-- Whether a key that works until `ends` ('' or nothing: for good) has stopped to.
+local function expired(ends, now) return ends and ends ~= '' and now >= tonumber(ends) end
+
 local function period(text)
   if not text then return nil end
   local id, starts, ends = string.match(text, '^(%d+)|(%d+)|(%d+)$')
