@@ -72,6 +72,7 @@ HTTP_CODES = {
     500: "internal-server-error",
     503: "service-unavailable",
 }
+HTTP_STATUSES = {code: status for status, code in HTTP_CODES.items()}
 MAX_RETRY_AFTER_SECONDS = 60
 OUTAGE_RETRY_AFTER_SECONDS = 2
 INTERNAL_FACTS = ("standings", "period")
@@ -79,7 +80,17 @@ INTERNAL_FACTS = ("standings", "period")
 
 def status_of(error: MeteringError) -> int:
     """The HTTP status of an error: 400 for bad input that has no status of its own."""
-    return STATUSES.get(error.code, 400)
+    return status_of_code(error.code)
+
+
+def status_of_code(code: str) -> int:
+    """The HTTP status that a problem is answered with, one of ours or of the framework."""
+    return STATUSES.get(code) or HTTP_STATUSES.get(code, 400)
+
+
+def title_of(code: str) -> str:
+    """The kind of problem in a few words."""
+    return TITLES.get(code) or HTTPStatus(status_of_code(code)).phrase
 
 
 def problem(error: MeteringError, clock: Clock) -> Response:
