@@ -19,7 +19,7 @@ from metering.models import Customer
 
 MAX_NAME = 255
 BYTES = {"type": "string", "format": "binary"}
-NAMED = {"name": "hello.txt"}
+KEPT = {"name": "hello.txt"}
 
 
 class Written(Answer):
@@ -33,7 +33,7 @@ class Written(Answer):
     body=Content({"*/*": BYTES}),
     answers={201: Written, 200: Written},
     refuses=("invalid-request",),
-    example=Example(path=NAMED, body="hello world", status=201),
+    example=Example(path={"name": "notes.txt"}, body="hello world", status=201),
 )
 @metered("api_call")
 def write(name: str) -> tuple[dict[str, Any], int]:
@@ -48,7 +48,7 @@ def write(name: str) -> tuple[dict[str, Any], int]:
     "Sample",
     answers={200: Content({"application/octet-stream": BYTES})},
     refuses=("not-found", "invalid-request"),
-    example=Example(path=NAMED),
+    example=Example(path=KEPT),
 )
 @metered("api_call")
 def read(name: str) -> Response:
@@ -66,7 +66,7 @@ def read(name: str) -> Response:
     "Sample",
     answers={204: None},
     refuses=("not-found", "invalid-request"),
-    example=Example(path=NAMED, status=204),
+    example=Example(path=KEPT, status=204),
 )
 @metered("api_call")
 def remove(name: str) -> ResponseReturnValue:
