@@ -73,6 +73,12 @@ HTTP_CODES = {
     503: "service-unavailable",
 }
 HTTP_STATUSES = {code: status for status, code in HTTP_CODES.items()}
+# In place of the framework's words, which speak to somebody at a browser.
+DETAILS = {
+    404: "There is nothing at this address.",
+    405: "This address does not take this method.",
+    500: "The server made a mistake.",
+}
 MAX_RETRY_AFTER_SECONDS = 60
 OUTAGE_RETRY_AFTER_SECONDS = 2
 INTERNAL_FACTS = ("standings", "period")
@@ -118,7 +124,9 @@ def http_problem(error: HTTPException) -> Response:
         return error.response  # type: ignore[return-value]  # a sans-io response is not what views abort with
     status = error.code or 500
     code = HTTP_CODES.get(status, f"http-{status}")
-    response = build(code, status, None, error.description or "", {})
+    own = error.description if error.description != type(error).description else None
+    detail = DETAILS[status] if status == HTTPStatus.INTERNAL_SERVER_ERROR else own or DETAILS.get(status)
+    response = build(code, status, None, detail or error.description or "", {})
     allowed = getattr(error, "valid_methods", None)
     if allowed:
         response.headers["Allow"] = ", ".join(sorted(allowed))

@@ -1,6 +1,7 @@
 """JSON bodies and query strings, read strictly: exact numbers, no unknown fields, no type taken for another."""
 
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
@@ -13,6 +14,8 @@ from werkzeug.exceptions import UnsupportedMediaType
 from metering.errors import MeteringError
 
 MOST_FAULTS = 20
+# PostgreSQL keeps no NUL in a text. A backslash before the escape makes it plain text.
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 JSON = "application/json"
 
 
@@ -47,8 +50,11 @@ def read(kind: type[AnyBody]) -> AnyBody:
     """
     if request.mimetype and request.mimetype != JSON:
         raise UnsupportedMediaType(f"The body must be {JSON}, not {request.mimetype}.")
+    text = request.get_data()
+    if NUL.search(text):
+        raise InvalidRequest("The body holds a NUL character")
     try:
-        return kind.model_validate(parse_json(request.get_data()))
+        return kind.model_validate(parse_json(text))
     except ValidationError as error:
         raise _invalid(error, "The body is not as it should be", "body") from None
 
@@ -64,7 +70,8 @@ def read_query(kind: type[AnyQuery]) -> AnyQuery:
 def parse_json(text: bytes | str) -> Any:
     """JSON with every number exact. Raises InvalidRequest."""
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_no_number)
+        decoded = text if isinstance(text, str) else text.decode()  # json itself would take UTF-16, too
+        return json.loads(decoded, parse_float=Decimal, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The body is no JSON: {error}") from None
 

@@ -19,13 +19,13 @@ def problems_of(declared: Operation, *, has_path_parameters: bool) -> Mapping[in
 
 def _implied(declared: Operation, has_path_parameters: bool) -> Iterator[str]:
     if has_path_parameters:
-        yield "not-found"  # a value that fits no address
+        yield from ("not-found", "invalid-request")  # a value that fits no address, or could stand in none
     if declared.scope:
         yield from ("not-authenticated", "not-permitted", "intake-unavailable")
     if declared.query is not None or isinstance(declared.body, type):
         yield "invalid-request"
     if declared.body is not None:
-        yield "content-too-large"
+        yield from ("content-too-large", "bad-request")  # the latter for one that broke off
         if not (isinstance(declared.body, Content) and ANYTHING in declared.body.schemas):
             yield "unsupported-media-type"
     if declared.metered:

@@ -167,8 +167,8 @@ def test_problems_that_follow_from_a_declaration_are_named(paths: dict[str, Any]
         "404": "404-unknown-meter",
         "503": "503-intake-unavailable",
     }
-    assert problems("/api/v1/things/{thing_id}/{kind}/{rest}", "get") == {"404": "404-not-found"}
-    assert problems("/api/v1/things/", "post").keys() == {"401", "403", "413", "415", "503"}
+    assert problems("/api/v1/things/{thing_id}/{kind}/{rest}", "get").keys() == {"400", "404"}
+    assert problems("/api/v1/things/", "post").keys() == {"400", "401", "403", "413", "415", "503"}
     assert problems("/api/v1/things/", "delete").keys() == {"400", "401", "403", "409", "422", "429", "503"}
 
 

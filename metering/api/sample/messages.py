@@ -15,8 +15,7 @@ from metering.extensions import db
 from metering.metered import metered, usage
 from metering.models import SampleMessage
 
-NO_NUL = {"pattern": r"^[^\u0000]*$"}
-Recipient = Annotated[str, Field(min_length=1, max_length=254, json_schema_extra=NO_NUL)]
+Recipient = Annotated[str, Field(min_length=1, max_length=254)]
 Recipients = Annotated[list[Recipient], Field(min_length=1, max_length=100)]
 
 
@@ -24,19 +23,12 @@ class Message(Body):
     """`to`: one recipient or several."""
 
     to: Recipients
-    text: Annotated[str, Field(min_length=1, max_length=10_000, json_schema_extra=NO_NUL)]
+    text: Annotated[str, Field(min_length=1, max_length=10_000)]
 
     @field_validator("to", mode="before", json_schema_input_type=Recipients | Recipient)
     @classmethod
     def _one_or_many(cls, to: Any) -> Any:
         return [to] if isinstance(to, str) else to
-
-    @field_validator("to", "text")
-    @classmethod
-    def _can_be_stored(cls, value: str | list[str]) -> str | list[str]:
-        if any("\x00" in part for part in ([value] if isinstance(value, str) else value)):
-            raise ValueError("must not hold a NUL character")
-        return value
 
 
 class Sent(Answer):
