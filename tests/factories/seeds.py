@@ -5,6 +5,7 @@ What is acme's carries marks that can't be anybody else's: an answer to a strang
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import select
 
 from metering import create_app
 from metering.accounts.keys import SCOPES, create_key, revoke_key
+from metering.accounts.passwords import hash_password
 from metering.accounts.users import add_member
 from metering.api.openapi import Route
 from metering.api.operation import Content
@@ -22,14 +24,18 @@ from metering.problems import to_json
 from metering.service import Metering
 from metering.settings import load_settings
 from tests.factories.callers import keep
+from tests.factories.people import PASSWORD
 from tests.factories.world import World
 
 CUSTOMER, STRANGER = "acme", "bravo"
-CALLS = 76_543
-MARKS = ("Planted Rocketry", "planted-key", "76543", "76,543", "76.5K", "@planted.example", "planted bytes")
+TOKENS = 87_654
+MARKS = ("Planted Rocketry", "planted-key", "87654", "87,654", "87.7K", "@planted.example", "planted bytes")
 
-# Nobody logs in with a password here: a real hash would only cost time.
-NO_PASSWORD = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAA"
+
+@cache
+def password_hash() -> str:
+    """Of everybody's password; made once, because that is meant to take long."""
+    return hash_password(PASSWORD)
 
 
 def unserved_app() -> Flask:
@@ -80,7 +86,7 @@ class Seeds:
         world = self.world
         for name, customer in (("owner", acme), ("stranger", bravo), ("operator", None)):
             host = "planted.example" if customer is acme else "example.org"
-            user = User(email=f"{name}@{host}", name=name, password_hash=NO_PASSWORD, operator=customer is None)
+            user = User(email=f"{name}@{host}", name=name, password_hash=password_hash(), operator=customer is None)
             world.session.add(user)
             world.session.flush()
             if customer is not None:
@@ -88,6 +94,7 @@ class Seeds:
             self.users[name] = user
         world.session.commit()
         membership = select(Membership.id).where(Membership.customer_id == acme.id)
+        self.ids |= {"customer_key": CUSTOMER}
         self.ids |= {"user_id": self.users["owner"].id, "member_id": world.session.scalars(membership).one()}
 
     def _keys(self, acme: Customer, bravo: Customer) -> None:
@@ -111,8 +118,8 @@ class Seeds:
         world = self.world
         metering: Metering = self.app.extensions["metering"]
         world.record(
-            world.event(quantity=CALLS),
-            world.event(meter="tokens", quantity=4_711, properties={"model": "large"}),
+            world.event(quantity=1_234),
+            world.event(meter="tokens", quantity=TOKENS, properties={"model": "large"}),
             world.event(meter="messages", quantity=37),
         )
         self.as_owner("PUT", "/api/v1/sample/files/hello.txt", data=b"planted bytes")
