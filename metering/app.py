@@ -3,16 +3,19 @@
 import secrets
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
+from gunicorn.http.errors import ParseException
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from metering import api, cli, dashboard
 from metering.accounts import login as accounts_login
+from metering.api.bodies import InvalidRequest
 from metering.clock import Clock, utc_now
 from metering.demo import refuse_demo
 from metering.errors import IntakeUnavailable, MeteringError
@@ -23,7 +26,9 @@ from metering.pages import error_page
 from metering.problems import http_problem, problem
 from metering.runtime import ENGINE_OPTIONS, Runtime, build_runtime
 from metering.service import Metering
+from metering.sessions import PageSessions, is_api
 from metering.settings import Settings, load_settings, require_own_secret
+from metering.wellformed import fault_of
 
 PACKAGE = Path(__file__).resolve().parent
 # In a checkout the folders stand beside the package, in a wheel inside it.
@@ -49,6 +54,15 @@ REMEMBERED = timedelta(days=30)
 log = structlog.get_logger("metering.app")
 
 
+class Service(Flask):
+    """Flask, with errors in our own logs: with the request's id, and without secrets."""
+
+    session_interface = PageSessions()
+
+    def log_exception(self, exc_info: Any) -> None:
+        log.error("request_failed", method=request.method, path=request.path, exc_info=exc_info)
+
+
 def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> Flask:
     """The product, ready to serve.
 
@@ -58,9 +72,10 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     settings = settings or load_settings()
     require_own_secret(settings)
     configure_logs(settings)
-    app = Flask("metering", template_folder=str(ASSETS / "templates"), static_folder=str(ASSETS / "static"))
+    app = Service("metering", template_folder=str(ASSETS / "templates"), static_folder=str(ASSETS / "static"))
     runtime = build_runtime(settings, clock=clock)
     _configure(app, settings, runtime)
+    _name_requests(app)  # first of all: what an extension refuses has its id, too
     _bind_extensions(app)
     _refuse_demo_in_production(runtime)
     metering = Metering(app, settings=settings, clock=clock, runtime=runtime)
@@ -68,7 +83,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
         app.register_blueprint(blueprint)
     app.cli.add_command(cli.commands)
     _answer_errors(app, metering)
-    _dress_answers(app)
+    _protect_answers(app)
     return app
 
 
@@ -84,6 +99,7 @@ def _refuse_demo_in_production(runtime: Runtime) -> None:
 
 
 def _configure(app: Flask, settings: Settings, runtime: Runtime) -> None:
+    app.url_map.merge_slashes = False  # an address with one slash too many is another one, not a redirect
     app.config.update(
         SECRET_KEY=settings.flask_secret,
         SQLALCHEMY_DATABASE_URI=runtime.addresses.database_url,
@@ -132,6 +148,11 @@ def _answer_errors(app: Flask, metering: Metering) -> None:
         log.warning("database_unavailable", detail=str(error).splitlines()[0])
         return _own(IntakeUnavailable("the database does not answer"))
 
+    @app.errorhandler(ParseException)
+    def _broken_body(error: ParseException) -> ResponseReturnValue:
+        """Chunks that are none show only when the body is read, in the middle of a view."""
+        return _http(BadRequest("The body cannot be read: its chunks are broken."))
+
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> ResponseReturnValue:
         if error.code is not None and error.code < 400:
@@ -140,11 +161,11 @@ def _answer_errors(app: Flask, metering: Metering) -> None:
 
 
 def _is_api() -> bool:
-    return request.path.startswith("/api/")
+    return is_api(request.path)
 
 
-def _dress_answers(app: Flask) -> None:
-    """A request id on every request, and what keeps browsers from being talked into mischief."""
+def _name_requests(app: Flask) -> None:
+    """A request id on every request; then a look at whether its address is one."""
 
     @app.before_request
     def _name_request() -> None:
@@ -152,6 +173,23 @@ def _dress_answers(app: Flask) -> None:
         usable = 0 < len(given) <= MAX_REQUEST_ID and given.isascii() and given.replace("-", "").isalnum()
         g.request_id = given if usable else secrets.token_hex(8)
         request.environ["metering.request_id"] = g.request_id
+
+    @app.before_request
+    def _expect_the_whole_body() -> None:
+        """gunicorn ends a body that broke off without a word: half a file would be kept as a whole one. Told that the
+        end is not marked, Werkzeug counts, and answers 400.
+        """
+        if request.content_length is not None:
+            request.environ.pop("wsgi.input_terminated", None)
+
+    @app.before_request
+    def _refuse_malformed() -> None:
+        if fault := fault_of(request.environ):
+            raise InvalidRequest(f"The request is not as it should be: {fault}")
+
+
+def _protect_answers(app: Flask) -> None:
+    """What keeps browsers from being talked into mischief, and the request's id."""
 
     @app.after_request
     def _protect(response: Response) -> Response:

@@ -11,8 +11,9 @@ MAX_ORJSON_INTEGER = 2**63 - 1
 
 def parse(text: bytes | str) -> Any:
     """Raises ValueError for what is no JSON (NaN and Infinity are none), or nested too deeply."""
+    decoded = text if isinstance(text, str) else text.decode()  # json itself would take UTF-16, too
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_no_number)
+        return json.loads(decoded, parse_float=Decimal, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

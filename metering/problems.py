@@ -78,6 +78,13 @@ HTTP_CODES = {
     500: "internal-server-error",
     503: "service-unavailable",
 }
+HTTP_STATUSES = {code: status for status, code in HTTP_CODES.items()}
+# In place of the framework's words, which speak to somebody at a browser.
+DETAILS = {
+    404: "There is nothing at this address.",
+    405: "This address does not take this method.",
+    500: "The server made a mistake.",
+}
 MAX_RETRY_AFTER_SECONDS = 60
 OUTAGE_RETRY_AFTER_SECONDS = 2
 INTERNAL_FACTS = ("standings", "rates", "period")
@@ -85,7 +92,17 @@ INTERNAL_FACTS = ("standings", "rates", "period")
 
 def status_of(error: MeteringError) -> int:
     """The HTTP status of an error: 400 for bad input that has no status of its own."""
-    return STATUSES.get(error.code, 400)
+    return status_of_code(error.code)
+
+
+def status_of_code(code: str) -> int:
+    """The HTTP status that a problem is answered with, one of ours or of the framework."""
+    return STATUSES.get(code) or HTTP_STATUSES.get(code, 400)
+
+
+def title_of(code: str) -> str:
+    """The kind of problem in a few words."""
+    return TITLES.get(code) or HTTPStatus(status_of_code(code)).phrase
 
 
 def problem(error: MeteringError, clock: Clock) -> Response:
@@ -115,7 +132,9 @@ def http_problem(error: HTTPException) -> Response:
         return error.response  # type: ignore[return-value]  # a sans-io response is not what views abort with
     status = error.code or 500
     code = HTTP_CODES.get(status, f"http-{status}")
-    response = build(code, status, None, error.description or "", {})
+    own = error.description if error.description != type(error).description else None
+    detail = DETAILS[status] if status == HTTPStatus.INTERNAL_SERVER_ERROR else own or DETAILS.get(status)
+    response = build(code, status, None, detail or error.description or "", {})
     allowed = getattr(error, "valid_methods", None)
     if allowed:
         response.headers["Allow"] = ", ".join(sorted(allowed))

@@ -1,5 +1,6 @@
 """JSON bodies and query strings, read strictly: exact numbers, no unknown fields, no type taken for another."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ from metering import exact_json
 from metering.errors import MeteringError
 
 MOST_FAULTS = 20
+# PostgreSQL keeps no NUL in a text. A backslash before the escape makes it plain text.
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 JSON = "application/json"
 
 
@@ -46,8 +49,11 @@ def read(kind: type[AnyBody]) -> AnyBody:
     """
     if request.mimetype and request.mimetype != JSON:
         raise UnsupportedMediaType(f"The body must be {JSON}, not {request.mimetype}.")
+    text = request.get_data()
+    if NUL.search(text):
+        raise InvalidRequest("The body holds a NUL character")
     try:
-        return kind.model_validate(parse_json(request.get_data()))
+        return kind.model_validate(parse_json(text))
     except ValidationError as error:
         raise _invalid(error, "The body is not as it should be", "body") from None
 

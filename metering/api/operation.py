@@ -46,7 +46,10 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`scope` is what a key must carry, "" where anybody may call. `answers` says what comes with each status."""
+    """`scope` is what a key must carry, "" where anybody may call. `answers` says what comes with each status.
+
+    `metered`: its calls are let in by limits, and count.
+    """
 
     tag: str
     scope: str
@@ -57,6 +60,7 @@ class Operation:
     refuses: tuple[str, ...]
     example: Example
     headers: Sequence[str] = ()
+    metered: bool = False
 
 
 def operation(
@@ -128,7 +132,18 @@ def described(
     example: Example,
 ) -> Callable[[View], View]:
     """Declare a view that `@metered` guards: nothing is added to what it does."""
-    declared = Operation(tag, scope, False, None, body, answers, refuses, example, ("Idempotency-Key",))
+    declared = Operation(
+        tag=tag,
+        scope=scope,
+        operators_only=False,
+        query=None,
+        body=body,
+        answers=answers,
+        refuses=refuses,
+        example=example,
+        headers=("Idempotency-Key",),
+        metered=True,
+    )
     return lambda view: describe(view, declared)
 
 

@@ -10,6 +10,7 @@ import pytest
 MUST_HAVE = (
     "metering/templates/base.html",
     "metering/static/css/app.css",
+    "metering/docs/errors.md",
     "metering/static/vendor/htmx.min.js",
     "metering/static/vendor/tabler.min.css",
     "metering/catalog/default.toml",
@@ -41,10 +42,11 @@ def test_the_installed_wheel_finds_its_templates_and_static_files(wheel: Path, t
     """Installed by unpacking, in a folder without the checkout in sight."""
     zipfile.ZipFile(wheel).extractall(tmp_path)
     look = (
-        "import metering, metering.app as app, pathlib;"
+        "import metering, metering.app as app, metering.manual as manual, pathlib;"
         "assert pathlib.Path(metering.__file__).is_relative_to(pathlib.Path.cwd()), metering.__file__;"
         "assert (app.ASSETS / 'templates/base.html').is_file();"
-        "assert (app.ASSETS / 'static/vendor/htmx.min.js').is_file()"
+        "assert (app.ASSETS / 'static/vendor/htmx.min.js').is_file();"
+        "assert 'not-found' in manual.entries()"
     )
     done = subprocess.run(
         [sys.executable, "-c", look], cwd=tmp_path, env={"PYTHONPATH": ""}, capture_output=True, text=True

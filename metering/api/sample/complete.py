@@ -7,6 +7,7 @@ from flask import Request, Response
 from pydantic import Field
 
 from metering.api.bodies import Body, read
+from metering.api.operation import Content, Example, described
 from metering.api.sample.blueprint import blueprint
 from metering.api.sample.markov import complete
 from metering.metered import metered, usage
@@ -22,8 +23,17 @@ def max_tokens(_: Request) -> int:
 
 
 @blueprint.post("/complete")
+@described(
+    "Sample",
+    body=Completion,
+    answers={200: Content({"text/plain": {"type": "string"}})},
+    example=Example(body={"prompt": "the cat sat on the mat and the dog sat on the log.", "max_tokens": 50}),
+)
 @metered("api_call", reserve={"tokens": max_tokens})
 def post() -> Response:
+    """Text after a prompt, streamed token by token. Counts the `tokens` that were produced; `max_tokens` are held
+    meanwhile.
+    """
     wanted = read(Completion)
 
     def produce() -> Iterator[str]:

@@ -1,0 +1,159 @@
+"""Two customers that have what the API's examples and the pages ask for, and everybody who may come to see it.
+
+What is acme's carries marks that can't be anybody else's: an answer to a stranger that holds one has told too much.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from metering import create_app
+from metering.accounts.keys import SCOPES, create_key, revoke_key
+from metering.accounts.passwords import hash_password
+from metering.accounts.users import add_member
+from metering.api.openapi import Route
+from metering.api.operation import Content
+from metering.models import ApiKey, Customer, Membership, User
+from metering.problems import to_json
+from metering.service import Metering
+from metering.settings import load_settings
+from tests.factories.callers import keep
+from tests.factories.people import PASSWORD
+from tests.factories.world import World
+
+CUSTOMER, STRANGER = "acme", "bravo"
+TOKENS = 87_654
+MARKS = ("Planted Rocketry", "planted-key", "87654", "87,654", "87.7K", "@planted.example", "planted bytes")
+
+
+@cache
+def password_hash() -> str:
+    """Of everybody's password; made once, because that is meant to take long."""
+    return hash_password(PASSWORD)
+
+
+def unserved_app() -> Flask:
+    """The product without servers: for its URL map, before there is a test to serve it for."""
+    settings = load_settings(
+        env="development",
+        home=Path("nowhere"),
+        database_url="postgresql+psycopg://nobody@127.0.0.1:1/none",
+        redis_url="redis://127.0.0.1:1/0",
+    )
+    return create_app(settings)
+
+
+@dataclass
+class Seeds:
+    """`keys`: secrets by who carries them. `ids`: values for parameters of paths that only the database can tell."""
+
+    app: Flask
+    world: World
+    keys: dict[str, str] = field(default_factory=dict)
+    users: dict[str, User] = field(default_factory=dict)
+    ids: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def sow(cls, app: Flask, world: World) -> "Seeds":
+        seeds = cls(app, world)
+        acme, bravo = world.customer(CUSTOMER, "pro"), world.customer(STRANGER, "pro")
+        acme.name = "Planted Rocketry"
+        seeds._people(acme, bravo)
+        seeds._keys(acme, bravo)
+        world.send()
+        seeds._usage()
+        return seeds
+
+    def client(self, user: str | None = None) -> FlaskClient:
+        """A browser; with the session of a user, if one is named."""
+        client = self.app.test_client()
+        if user is not None:
+            with client.session_transaction() as session:
+                session["_user_id"], session["_fresh"] = self.users[user].get_id(), True
+        return client
+
+    def key_without(self, scope: str) -> str:
+        """One of acme's that carries every scope but this."""
+        return self._key(self.world.find(CUSTOMER), [one for one in SCOPES if one != scope])[1]
+
+    def _people(self, acme: Customer, bravo: Customer) -> None:
+        world = self.world
+        for name, customer in (("owner", acme), ("stranger", bravo), ("operator", None)):
+            host = "planted.example" if customer is acme else "example.org"
+            user = User(email=f"{name}@{host}", name=name, password_hash=password_hash(), operator=customer is None)
+            world.session.add(user)
+            world.session.flush()
+            if customer is not None:
+                add_member(world.session, world.intake, world.catalog, customer, user, "owner", now=world.now)
+            self.users[name] = user
+        world.session.commit()
+        membership = select(Membership.id).where(Membership.customer_id == acme.id)
+        self.ids |= {"customer_key": CUSTOMER}
+        self.ids |= {"user_id": self.users["owner"].id, "member_id": world.session.scalars(membership).one()}
+
+    def _keys(self, acme: Customer, bravo: Customer) -> None:
+        for name, customer in (("owner", acme), ("stranger", bravo), ("operator", None)):
+            self.keys[name] = self._key(customer, SCOPES)[1]
+        revoked, self.keys["revoked"] = self._key(acme, SCOPES)
+        revoke_key(self.world.session, acme, revoked.id, now=self.world.now)
+        spare, _ = self._key(acme, ["meter"])
+        self.world.session.commit()
+        self.ids["key_id"] = spare.id
+
+    def _key(self, customer: Customer | None, scopes: Any) -> tuple[ApiKey, str]:
+        name = "planted-key" if customer and customer.key == CUSTOMER else "another"
+        session, now = self.world.session, self.world.now
+        key, made = create_key(session, customer, name=name, scopes=scopes, now=now, by_operator=True)
+        session.commit()
+        self.world.send()
+        return key, made.secret
+
+    def _usage(self) -> None:
+        world = self.world
+        metering: Metering = self.app.extensions["metering"]
+        world.record(
+            world.event(quantity=1_234),
+            world.event(meter="tokens", quantity=TOKENS, properties={"model": "large"}),
+            world.event(meter="messages", quantity=37),
+        )
+        self.as_owner("PUT", "/api/v1/sample/files/hello.txt", data=b"planted bytes")
+        keep(metering)
+
+    def as_owner(self, method: str, path: str, **options: Any) -> None:
+        headers = {"Authorization": f"Bearer {self.keys['owner']}"}
+        answer = self.app.test_client().open(path, method=method, headers=headers, **options)
+        assert answer.status_code < 300, answer.text
+
+
+def example_request(route: Route, ids: Mapping[str, Any]) -> dict[str, Any]:
+    """What `client.open` takes to send an example. Values that only the database can tell come from `ids`."""
+    declared, example = route.declared, route.declared.example
+    path = route.template.path
+    for name in route.template.schemas:
+        path = path.replace(f"{{{name}}}", str(ids.get(name, example.path.get(name, name))))
+    request: dict[str, Any] = {
+        "path": path,
+        "method": route.method,
+        "query_string": _flat(example.query),
+        "headers": dict(example.headers),
+    }
+    if example.body is not None:
+        media = next(iter(declared.body.schemas)) if isinstance(declared.body, Content) else "application/json"
+        raw = isinstance(example.body, str | bytes)
+        request["content_type"] = "application/octet-stream" if media == "*/*" else media
+        request["data"] = example.body if raw else to_json(example.body)
+    return request
+
+
+def _flat(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings are written `name[key]`; lists are repeated by the client."""
+    flat: dict[str, Any] = {}
+    for name, value in query.items():
+        flat |= {f"{name}[{key}]": one for key, one in value.items()} if isinstance(value, Mapping) else {name: value}
+    return flat

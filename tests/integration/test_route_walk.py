@@ -1,0 +1,250 @@
+"""Everybody tries every route of the product: a stranger never sees or touches what is another's.
+
+The routes come from the URL map. What one of the API is for stands in its declaration; what a page is for, in the table
+below. A route, or a parameter of an address, that is in neither fails: somebody must say whose it is.
+
+Strangers go first, the owner last: that the owner then succeeds proves that what the strangers asked for was there.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from metering.api.bodies import Body
+from metering.api.openapi import Route, routes
+from metering.api.operation import operation_of
+from tests.factories.people import PASSWORD
+from tests.factories.seeds import CUSTOMER, MARKS, STRANGER, Seeds, example_request, unserved_app
+from tests.factories.world import World
+
+
+@dataclass(frozen=True)
+class Page:
+    """`who` succeeds on it, with `status`. `path`: values for parameters that the seeds don't know."""
+
+    who: Literal["anybody", "user", "customer", "operator"]
+    status: int = 200
+    form: Mapping[str, Any] | None = None
+    path: Mapping[str, str] = field(default_factory=dict)
+    csrf: bool = True
+
+
+PAGES = {
+    "GET /static/<path:filename>": Page("anybody", path={"filename": "css/app.css"}),
+    "GET /healthz": Page("anybody"),
+    "GET /readyz": Page("anybody"),
+    "GET /metrics": Page("anybody"),
+    "GET /login": Page("anybody"),
+    "POST /login": Page("anybody", 303, form={"email": "stranger@example.org", "password": PASSWORD}),
+    "POST /logout": Page("anybody", 303, form={}),
+    "GET /": Page("user", 302),
+    "GET /c/<customer_key>/": Page("customer"),
+    "GET /c/<customer_key>/usage": Page("customer"),
+    "GET /c/<customer_key>/alerts": Page("customer"),
+    "GET /c/<customer_key>/estimate": Page("customer"),
+    "GET /c/<customer_key>/keys": Page("customer"),
+    "POST /c/<customer_key>/keys": Page("customer", form={"name": "walked", "scopes": ["meter"]}),
+    "POST /c/<customer_key>/keys/<int(max=9223372036854775807):key_id>/revoke": Page("customer", 303, form={}),
+}
+
+OWNED = {"name", "customer", "customer_key", "customer_id", "id_or_key", "key_id", "member_id", "user_id", "event_id"}
+OWNED |= {"reservation_id", "alert_id"}
+"""Parameters that name what belongs to somebody."""
+
+SHARED = {"meter", "slug", "meter_slug", "feature", "feature_key", "filename", "code", "plan"}
+"""Parameters that name what is the same for all."""
+
+OWN_NAMES = {"PUT /api/v1/sample/files/{name}"}
+"""Where a stranger who gives a name that another has, too, makes something of its own."""
+
+REFUSED = (401, 403, 404)
+PARAMETER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
+
+UNSERVED = unserved_app()
+OPERATIONS = {f"{route.method} {route.template.path}": route for route in routes(UNSERVED)}
+ALL = {
+    f"{method} {rule.rule}": rule
+    for rule in UNSERVED.url_map.iter_rules()
+    for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+}
+OTHERS = [name for name, rule in ALL.items() if operation_of(UNSERVED.view_functions[rule.endpoint]) is None]
+
+
+@pytest.fixture
+def seeds(app: Flask, world: World) -> Seeds:
+    return Seeds.sow(app, world)
+
+
+def told(answer: TestResponse) -> list[str]:
+    """What an answer gives away of the owner."""
+    shown = f"{answer.headers} {answer.text}"
+    return [mark for mark in MARKS if mark in shown]
+
+
+def books(seeds: Seeds) -> dict[str, int]:
+    return {meter: seeds.world.used(meter, CUSTOMER) for meter in seeds.world.catalog.meters}
+
+
+# -- every route has its place -----------------------------------------------------------------------------------------
+
+
+def test_every_route_is_classified() -> None:
+    assert set(OTHERS) == PAGES.keys(), "say in PAGES who may open it, or declare an operation"
+
+
+def test_every_parameter_is_classified() -> None:
+    names = {name for rule in ALL.values() for name in rule.arguments}
+    assert names <= OWNED | SHARED
+    assert not OWNED & SHARED
+
+
+def test_the_marks_are_what_the_owner_sees(seeds: Seeds) -> None:
+    """Or nothing below would prove anything."""
+    owner = seeds.client("owner")
+    seen = owner.get("/c/acme/keys").text + owner.get("/c/acme/").text
+    for path in ("usage", "sample/files/hello.txt"):
+        seen += seeds.app.test_client().get(f"/api/v1/{path}", headers=bearer(seeds.keys["owner"])).text
+
+    assert [mark for mark in MARKS if mark not in seen] == []
+
+
+# -- the API -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_lets_in_who_may_and_nobody_else(seeds: Seeds, name: str) -> None:
+    route = OPERATIONS[name]
+    declared, request = route.declared, example_request(route, seeds.ids)
+    before = books(seeds)
+
+    if not declared.scope:
+        answer = call(seeds, request, None)
+        assert (answer.status_code, told(answer)) == (declared.example.status, [])
+        return
+
+    for session in (None, "owner", "stranger", "operator"):
+        answer = call(seeds, request, None, session)
+        assert (answer.status_code, told(answer)) == (401, []), f"a session ({session}) is no key"
+    assert call(seeds, request, seeds.keys["revoked"]).status_code == 401
+    assert call(seeds, request, seeds.key_without(declared.scope)).status_code == 403
+
+    for attempt, may_have_its_own in strangers_requests(route, request):
+        answer = call(seeds, attempt, seeds.keys["stranger"])
+        assert told(answer) == []
+        if declared.operators_only:
+            assert answer.status_code == 403
+        elif may_have_its_own:
+            assert answer.status_code < 500
+        else:
+            assert answer.status_code in REFUSED, f"a stranger's {attempt}"
+    assert books(seeds) == before, "what strangers did changed the owner's usage"
+
+    if declared.operators_only:
+        assert call(seeds, request, seeds.keys["owner"]).status_code == 403
+        answer = call(seeds, request, seeds.keys["operator"])
+    else:
+        for attempt in operators_requests(route, request):
+            assert call(seeds, attempt, seeds.keys["operator"]).status_code < 500
+        answer = call(seeds, request, seeds.keys["owner"])
+    assert answer.status_code == declared.example.status, answer.text
+
+
+def strangers_requests(route: Route, request: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], bool]]:
+    """What a stranger may try, each with whether it may be answered with what is the stranger's own."""
+    name = f"{route.method} {route.template.path}"
+    owned = route.template.schemas.keys() & OWNED
+    yield dict(request), not owned or name in OWN_NAMES
+    if {"customer", "customer_key", "id_or_key"} & owned and len(owned) > 1:
+        # The own customer, with something of another's behind it.
+        yield {**request, "path": request["path"].replace(f"/{CUSTOMER}/", f"/{STRANGER}/")}, False
+    yield from ((attempt, False) for attempt in naming_the_owner(route, request))
+
+
+def naming_the_owner(route: Route, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    declared = route.declared
+    if declared.query is not None and "customer" in declared.query.model_fields:
+        yield {**request, "query_string": {**request["query_string"], "customer": CUSTOMER}}
+    if isinstance(declared.body, type) and issubclass(declared.body, Body) and "customer" in declared.body.model_fields:
+        body = declared.example.body | {"customer": CUSTOMER}
+        yield {name: value for name, value in request.items() if name not in ("data", "content_type")} | {"json": body}
+
+
+def operators_requests(route: Route, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield dict(request)
+    if not route.declared.metered and route.method == "GET":
+        yield from naming_the_owner(route, request)
+
+
+def test_an_operator_may_read_what_it_names(seeds: Seeds) -> None:
+    named = [
+        (route, attempt)
+        for route in OPERATIONS.values()
+        if route.method == "GET" and not route.declared.operators_only
+        for attempt in naming_the_owner(route, example_request(route, seeds.ids))
+    ]
+    assert named
+    for route, attempt in named:
+        assert call(seeds, attempt, seeds.keys["operator"]).status_code == route.declared.example.status
+
+
+def call(seeds: Seeds, request: Mapping[str, Any], key: str | None, session: str | None = None) -> TestResponse:
+    headers = {**request["headers"], **(bearer(key) if key else {})}
+    return seeds.client(session).open(**{**request, "headers": headers}, buffered=True)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_lets_in_who_may_and_nobody_else(seeds: Seeds, name: str) -> None:
+    page, (method, _, rule) = PAGES[name], name.partition(" ")
+    path = PARAMETER.sub(lambda found: str(page.path.get(found[1]) or seeds.ids[found[1]]), rule)
+    before = books(seeds)
+
+    def opened(session: str | None, at: str = path, key: str | None = None) -> TestResponse:
+        headers = bearer(key) if key else {}
+        return seeds.client(session).open(at, method=method, data=page.form, headers=headers, buffered=True)
+
+    if method != "GET" and page.csrf:
+        answer = opened("owner")
+        assert (answer.status_code, told(answer)) == (400, []), "without the token of its own form"
+    seeds.app.config["WTF_CSRF_ENABLED"] = False
+
+    for answer in (opened(None), opened(None, key=seeds.keys["stranger"]), opened(None, key=seeds.keys["owner"])):
+        assert told(answer) == []
+        assert answer.status_code == page.status if page.who == "anybody" else asks_to_log_in(answer)
+
+    for at in {path, path.replace(f"/{CUSTOMER}/", f"/{STRANGER}/")}:
+        answer = opened("stranger", at)
+        assert told(answer) == []
+        if page.who in ("customer", "operator") and not only_names_its_customer(rule, at, path):
+            assert answer.status_code in (403, 404), f"a stranger at {at}"
+    assert books(seeds) == before, "what strangers did changed the owner's usage"
+
+    answer = opened("operator")
+    if page.who == "customer":
+        assert answer.status_code == (page.status if method == "GET" else 403), "operators look, and change nothing"
+    elif page.who == "operator":
+        assert answer.status_code == page.status
+        assert opened("owner").status_code in (403, 404)
+        return
+    # Who is logged in already is led on from the login page.
+    assert opened("owner").status_code in (page.status, 302)
+
+
+def only_names_its_customer(rule: str, at: str, path: str) -> bool:
+    """The page of the stranger's own customer, with nothing of another's in its address."""
+    return at != path and set(PARAMETER.findall(rule)) == {"customer_key"}
+
+
+def asks_to_log_in(answer: TestResponse) -> bool:
+    return answer.status_code == 401 or (answer.status_code == 302 and answer.location.startswith("/login"))
