@@ -4,10 +4,11 @@ from metering.api.customers import blueprint as customers
 from metering.api.entitlements import blueprint as entitlements
 from metering.api.events import blueprint as events
 from metering.api.keys import blueprint as keys
+from metering.api.meter_query import blueprint as meter_query
 from metering.api.meters import blueprint as meters
 from metering.api.reference import blueprint as reference
 from metering.api.reservations import blueprint as reservations
 from metering.api.sample import blueprint as sample
 from metering.api.usage import blueprint as usage
 
-BLUEPRINTS = (events, meters, usage, entitlements, reservations, customers, keys, sample, reference)
+BLUEPRINTS = (events, meters, meter_query, usage, entitlements, reservations, customers, keys, sample, reference)

@@ -62,14 +62,14 @@ _described: dict[str, Any] = {
 }
 
 
-@blueprint.get("/v1/customers/<customer>/entitlements/<feature>/value")
+@blueprint.get("/v1/customers/<customer>/entitlements/<path:feature>/value")
 @operation("Entitlements", **_described)
 def value(customer: str, feature: str, query: EntitlementQuery) -> EntitlementValue:
     """Whether the customer may use the feature, and how much of it is left. One that is unknown gives no access."""
     return _value(customer, feature, query)
 
 
-@blueprint.get("/v2/customers/<customer>/entitlements/<feature>/value")
+@blueprint.get("/v2/customers/<customer>/entitlements/<path:feature>/value")
 @operation("Entitlements", **_described)
 def value_v2(customer: str, feature: str, query: EntitlementQuery) -> EntitlementValue:
     """The same answer at the address that OpenMeter's second version has for it."""
