@@ -26,6 +26,7 @@ STATUSES = {
     "not-permitted": 403,
     "unknown-customer": 404,
     "unknown-meter": 404,
+    "unknown-user": 404,
     "not-found": 404,
     "conflict": 409,
     "usage-conflict": 409,

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, joinedload
 
 from metering.accounts.passwords import hash_password, verify_password
+from metering.billing.periods import lock_customers
 from metering.catalog import Catalog
 from metering.clock import to_micros
 from metering.errors import Conflict, MeteringError, NotFound
@@ -25,6 +26,12 @@ class InvalidUser(MeteringError):
     code = "invalid-user"
 
 
+class UnknownUser(MeteringError):
+    """Nobody logs in with this e-mail address."""
+
+    code = "unknown-user"
+
+
 def create_user(session: Session, *, email: str, password: str, name: str = "", operator: bool = False) -> User:
     """Raises InvalidUser, WeakPassword, Conflict."""
     address = normal_email(email)
@@ -33,6 +40,15 @@ def create_user(session: Session, *, email: str, password: str, name: str = "", 
     user = User(email=address, password_hash=hash_password(password), name=name.strip(), operator=operator)
     session.add(user)
     session.flush()
+    return user
+
+
+def find_user(session: Session, email: str) -> User:
+    """Raises UnknownUser, and InvalidUser for what cannot be an address."""
+    address = normal_email(email)
+    user = session.scalars(select(User).where(User.email == address)).one_or_none()
+    if user is None:
+        raise UnknownUser(f"there is no user {address}", email=address)
     return user
 
 
@@ -65,6 +81,7 @@ def add_member(
     """
     if role not in ROLES:
         raise InvalidUser(f"the role must be one of {', '.join(ROLES)}", field="role")
+    lock_customers(session, [customer.id])
     if session.scalar(_membership_query(customer.id, user.id)) is not None:
         raise Conflict(f"{user.email} is a member already", email=user.email)
     if SEATS in catalog.meters:
@@ -82,21 +99,55 @@ def remove_member(
     session: Session, intake: Intake, catalog: Catalog, customer: Customer, user_id: int, *, now: datetime
 ) -> None:
     """Raises NotFound, and Conflict for the last owner."""
-    membership = session.scalar(_membership_query(customer.id, user_id))
-    if membership is None:
-        raise NotFound("there is no such member", user=user_id)
-    owners = select(func.count()).where(Membership.customer_id == customer.id, Membership.role == "owner")
-    if membership.role == "owner" and session.scalar(owners) == 1:
-        raise Conflict("a customer keeps at least one owner")
+    lock_customers(session, [customer.id])
+    membership = find_member(session, customer, user_id)
+    _keep_an_owner(session, membership)
     _record_seat(session, intake, catalog, customer, membership, -1, now)
     session.delete(membership)
     session.flush()
+
+
+def change_role(session: Session, customer: Customer, user_id: int, role: str) -> Membership:
+    """Raises InvalidUser, NotFound, and Conflict for the last owner, who can become nothing else."""
+    if role not in ROLES:
+        raise InvalidUser(f"the role must be one of {', '.join(ROLES)}", field="role")
+    lock_customers(session, [customer.id])
+    membership = find_member(session, customer, user_id)
+    if role != "owner":
+        _keep_an_owner(session, membership)
+    membership.role = role
+    session.flush()
+    return membership
+
+
+def find_member(session: Session, customer: Customer, user_id: int) -> Membership:
+    """With its user, as it is stored now. Raises NotFound."""
+    query = _membership_query(customer.id, user_id).options(joinedload(Membership.user))
+    membership = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+    if membership is None:
+        raise NotFound("there is no such member", user=user_id)
+    return membership
+
+
+def members_of(session: Session, customer: Customer, *, after: int | None, limit: int) -> Sequence[Membership]:
+    """The members of a customer with their users, in the order in which they joined; those behind the id `after`."""
+    query = select(Membership).where(Membership.customer_id == customer.id, Membership.id > (after or 0))
+    return session.scalars(query.options(joinedload(Membership.user)).order_by(Membership.id).limit(limit)).all()
 
 
 def customers_of(session: Session, user: User) -> Sequence[Membership]:
     """A user's memberships with their customers, oldest first."""
     query = select(Membership).where(Membership.user_id == user.id).order_by(Membership.id)
     return session.scalars(query.options(joinedload(Membership.customer))).all()
+
+
+def _keep_an_owner(session: Session, membership: Membership) -> None:
+    """Raises Conflict. Whoever calls holds the customer: two owners who leave at once would each see the other."""
+    others = select(Membership.id).where(
+        Membership.customer_id == membership.customer_id, Membership.role == "owner", Membership.id != membership.id
+    )
+    if membership.role == "owner" and session.scalar(others.limit(1)) is None:
+        raise Conflict("a customer keeps at least one owner")
 
 
 def _membership_query(customer_id: int, user_id: int) -> Select[Membership]:

@@ -170,18 +170,18 @@ def list_operators(query: PageQuery) -> Page[KeyAnswer]:
     return page(keys, query, lambda key: key.id, KeyAnswer.of)
 
 
-@blueprint.delete(f"/operator-keys/{KEY_PATH}")
+@blueprint.delete("/operator-keys/<int(max=9223372036854775807):operator_key_id>")
 @operation(
     "API keys",
     scope="admin",
     operators_only=True,
     refuses=("not-found",),
-    example=Example(path={"key_id": "1"}, status=204),
+    example=Example(path={"operator_key_id": "1"}, status=204),
 )
-def revoke_operators(key_id: int) -> None:
+def revoke_operators(operator_key_id: int) -> None:
     """Revoke one of the operators' own keys for good."""
     with changing() as change:
-        _revoke(change, None, key_id)
+        _revoke(change, None, operator_key_id)
 
 
 def _create(change: Change, customer: Customer | None, body: KeyBody) -> NewKeyAnswer:

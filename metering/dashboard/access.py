@@ -22,6 +22,7 @@ from metering.dashboard.remembered import Remembered
 from metering.dashboard.view_models import CustomerRef, UserRef
 from metering.errors import NotFound, NotPermitted
 from metering.extensions import db, login
+from metering.limits.alerts import percents_of
 from metering.models import Customer, User
 from metering.service import Metering
 
@@ -45,6 +46,7 @@ class Access:
     partition: int
     role: str | None
     customers: tuple[CustomerRef, ...]
+    alert_percents: tuple[int, ...]
     remembered: bool = False
 
     @property
@@ -131,6 +133,7 @@ def find_access(session: Session, catalog: Catalog, user: User, customer_key: st
         partition=customer.partition,
         role=roles.get(customer_key),
         customers=tuple(customer_ref(catalog, one) for one in shown),
+        alert_percents=percents_of(catalog, customer),
     )
 
 

@@ -38,7 +38,11 @@ def alerts_view(
 ) -> AlertsView:
     """`stored` is None while PostgreSQL is away."""
     rows = {(meter, alert.percent): alert for alert, meter in stored or ()}
-    found = [(percent, one) for one in figures.summary.meters if (percent := reached(catalog, one)) is not None]
+    found = [
+        (percent, one)
+        for one in figures.summary.meters
+        if (percent := reached(catalog, access.alert_percents, one)) is not None
+    ]
     shown = [
         _alert(access, catalog, figures, percent, one, rows.get((one.meter, percent)), now)
         for percent, one in sorted(found, key=lambda pair: -pair[0])
@@ -47,7 +51,7 @@ def alerts_view(
     return AlertsView(access.customer_key, tuple(shown), outage(figures, stored, on_outage))
 
 
-def reached(catalog: Catalog, usage: MeterUsage) -> int | None:
+def reached(catalog: Catalog, percents: Sequence[int], usage: MeterUsage) -> int | None:
     """The highest threshold that usage is at or beyond. A limit of nothing is no limit to run into, and the only seat
     of a plan being taken is how it is meant: neither is worth an alert that would stand there for ever.
     """
@@ -55,7 +59,7 @@ def reached(catalog: Catalog, usage: MeterUsage) -> int | None:
     if not usage.limit or not meter.counts_live or (meter.is_level and usage.limit == 1):
         return None
     limit, used = usage.limit, usage.used
-    return max((percent for percent in catalog.alert_percents if used * 100 >= limit * percent), default=None)
+    return max((percent for percent in percents if used * 100 >= limit * percent), default=None)
 
 
 def outage(figures: Figures, stored: StoredAlerts | None, on_outage: Literal["deny", "allow"]) -> OutageView | None:

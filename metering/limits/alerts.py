@@ -3,7 +3,7 @@
 Nothing is scanned: a batch says which totals and levels it has raised, and only these are compared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from metering.catalog import Catalog
 from metering.catalog.aggregations import SUMMED
-from metering.models import Alert, MeterRow, Period
+from metering.models import Alert, Customer, MeterRow, Period
 from metering.store.batch import Stored
 
 
@@ -33,7 +33,12 @@ def detect(session: Session, catalog: Catalog, stored: Stored, *, now: datetime)
     if not reached:
         return 0
     keys = {row.id: row.key for row in session.execute(select(MeterRow.id, MeterRow.key))}
-    crossed = [alert for one in reached for alert in _crossed(catalog, keys[one.meter_id], one, now)]
+    own = _own_percents(session, {one.customer_id for one in reached})
+    crossed = [
+        alert
+        for one in reached
+        for alert in _crossed(catalog, keys[one.meter_id], one, own.get(one.customer_id, catalog.alert_percents), now)
+    ]
     if not crossed:
         return 0
     crossed.sort(key=lambda alert: (alert["customer_id"], alert["period_id"], alert["meter_id"], alert["percent"]))
@@ -41,7 +46,31 @@ def detect(session: Session, catalog: Catalog, stored: Stored, *, now: datetime)
     return len(made.all())
 
 
-def _crossed(catalog: Catalog, meter_key: str, one: _Reached, now: datetime) -> list[dict[str, Any]]:
+def percents_of(catalog: Catalog, customer: Customer) -> tuple[int, ...]:
+    """The thresholds that hold for a customer, in percent of a limit: its own, else the catalog's."""
+    return catalog.alert_percents if customer.alert_percents is None else tuple(customer.alert_percents)
+
+
+def set_percents(customer: Customer, percents: Collection[int] | None) -> None:
+    """Give a customer thresholds of its own, none at all (an empty collection), or the catalog's again (None).
+
+    They hold for what is used from now on; alerts that were given stay.
+    """
+    customer.alert_percents = None if percents is None else sorted(set(percents))
+
+
+def _own_percents(session: Session, customer_ids: Collection[int]) -> dict[int, Sequence[int]]:
+    rows = session.execute(
+        select(Customer.id, Customer.alert_percents).where(
+            Customer.id.in_(customer_ids), Customer.alert_percents.is_not(None)
+        )
+    )
+    return {row.id: row.alert_percents for row in rows}
+
+
+def _crossed(
+    catalog: Catalog, meter_key: str, one: _Reached, percents: Sequence[int], now: datetime
+) -> list[dict[str, Any]]:
     meter = catalog.meters.get(meter_key)
     if meter is None or one.plan not in catalog.plans:
         return []
@@ -58,7 +87,7 @@ def _crossed(catalog: Catalog, meter_key: str, one: _Reached, now: datetime) -> 
             "limit_units": limit,
             "crossed_at": now,
         }
-        for percent in catalog.alert_percents
+        for percent in percents
         if one.units * 100 >= limit * percent
     ]
 
@@ -109,4 +138,20 @@ def current_alerts(session: Session, customer_id: int, *, now: datetime) -> Sequ
         .where(Alert.customer_id == customer_id, Period.starts_at <= now, Period.ends_at > now)
         .order_by(Alert.percent.desc(), Alert.crossed_at.desc(), Alert.id.desc())
     )
+    return [(row[0], row[1]) for row in rows]
+
+
+def list_alerts(
+    session: Session, customer_id: int, *, now: datetime, before: int | None, limit: int
+) -> Sequence[tuple[Alert, MeterRow]]:
+    """The alerts of a customer's current period with their meter, newest first; those before the id `before`."""
+    query = (
+        select(Alert, MeterRow)
+        .join(Period, Period.id == Alert.period_id)
+        .join(MeterRow, MeterRow.id == Alert.meter_id)
+        .where(Alert.customer_id == customer_id, Period.starts_at <= now, Period.ends_at > now)
+        .order_by(Alert.id.desc())
+        .limit(limit)
+    )
+    rows = session.execute(query if before is None else query.where(Alert.id < before))
     return [(row[0], row[1]) for row in rows]

@@ -2,6 +2,7 @@
 
 import threading
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from flask import Flask
@@ -269,6 +270,18 @@ def test_a_plan_of_the_next_period_holds_after_months_without_a_job(
 
     assert limit(acme) == 100_000
     assert [period.plan for period in world.periods()][:3] == ["free", "pro", "pro"]
+
+
+def test_another_time_zone_leaves_no_gap(ops: ApiConsumer, acme: ApiConsumer, world: World) -> None:
+    for timezone, days in (("Pacific/Kiritimati", 40), ("America/Los_Angeles", 40), ("UTC", 0)):
+        assert acme.call("PATCH", ACME, json={"timezone": timezone}).json["timezone"] == timezone
+        world.advance(days=days)
+        limit(acme)  # makes the periods that are missing
+
+    periods = world.periods()
+    assert len(periods) >= 4
+    assert all(one.ends_at == other.starts_at for one, other in pairwise(periods))
+    assert all(timedelta(days=27) < one.ends_at - one.starts_at < timedelta(days=33) for one in periods)
 
 
 @pytest.mark.parametrize("when", ["now", "period_end"])

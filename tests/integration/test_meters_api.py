@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select, text
 
+from metering import metered
 from metering.catalog import Catalog, Meter
 from metering.embedded import Addresses
 from metering.errors import ConfigurationError, UnknownMeter
@@ -19,9 +20,11 @@ from metering.service import Metering
 from metering.settings import load_settings
 from metering.store.accruals import close_hours
 from metering.store.meters import prepare
+from metering.store.state import touch
 from metering.store.verify import verify
 from tests.conftest import running_app
 from tests.factories.callers import ApiConsumer, keep
+from tests.factories.hosts import host_app
 from tests.factories.managers import admin, operator
 from tests.factories.people import Visitor, make_user
 from tests.factories.statements import counting
@@ -283,6 +286,25 @@ def test_recording_needs_nothing_but_redis(other: Metering, acme: ApiConsumer) -
     with counting(other.runtime.engine) as count:
         other.record("acme", "api_call", 1)
     assert count == [0]
+
+
+def test_a_metered_endpoint_finds_a_meter_that_its_process_has_never_heard_of(
+    ops: ApiConsumer, acme: ApiConsumer, metering: Metering, world: World, servers: Addresses, tmp_path: Path
+) -> None:
+    make(ops)
+    touch(world.session, [world.find("acme").id])
+    world.session.commit()
+    keep(metering)
+    with host_app(world, tmp_path, database_url=servers.database_url, redis_url=servers.redis_url) as host:
+        host.add_url_rule("/render", view_func=metered("pixels", quantity=4)(lambda: "done"))
+        service: Metering = host.extensions["metering"]
+
+        assert ApiConsumer(host, acme.secret, "acme").get("/render").status_code == 200
+        with counting(service.runtime.engine) as count:
+            assert ApiConsumer(host, acme.secret, "acme").get("/render").status_code == 200
+        assert count == [0]
+    keep(metering)
+    assert next(one for one in metering.summary("acme").meters if one.meter == "pixels").used == 8
 
 
 def test_levels_can_be_made_too_and_accrue(ops: ApiConsumer, acme: ApiConsumer, other: Metering, world: World) -> None:
