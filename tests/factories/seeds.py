@@ -11,7 +11,6 @@ from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
 
 from metering import create_app
 from metering.accounts.keys import SCOPES, create_key, revoke_key
@@ -19,15 +18,19 @@ from metering.accounts.passwords import hash_password
 from metering.accounts.users import add_member
 from metering.api.openapi import Route
 from metering.api.operation import Content
-from metering.models import ApiKey, Customer, Membership, User
+from metering.catalog import Meter
+from metering.models import ApiKey, Customer, User
 from metering.problems import to_json
+from metering.reservations import reserve
 from metering.service import Metering
 from metering.settings import load_settings
+from metering.store.meters import create_meter
 from tests.factories.callers import keep
 from tests.factories.people import PASSWORD
 from tests.factories.world import World
 
 CUSTOMER, STRANGER = "acme", "bravo"
+PIXELS = Meter(key="image_pixels", name="Image pixels", unit="pixel", aggregation="sum", event_type="image")
 TOKENS = 87_654
 MARKS = ("Planted Rocketry", "planted-key", "87654", "87,654", "87.7K", "@planted.example", "planted bytes")
 
@@ -84,27 +87,26 @@ class Seeds:
 
     def _people(self, acme: Customer, bravo: Customer) -> None:
         world = self.world
-        for name, customer in (("owner", acme), ("stranger", bravo), ("operator", None)):
+        people = (("owner", acme), ("colleague", acme), ("stranger", bravo), ("operator", None), ("grace", None))
+        for name, customer in people:
             host = "planted.example" if customer is acme else "example.org"
-            user = User(email=f"{name}@{host}", name=name, password_hash=password_hash(), operator=customer is None)
+            user = User(email=f"{name}@{host}", name=name, password_hash=password_hash(), operator=name == "operator")
             world.session.add(user)
             world.session.flush()
             if customer is not None:
-                add_member(world.session, world.intake, world.catalog, customer, user, "owner", now=world.now)
+                role = "member" if name == "colleague" else "owner"
+                add_member(world.session, world.intake, world.catalog, customer, user, role, now=world.now)
             self.users[name] = user
         world.session.commit()
-        membership = select(Membership.id).where(Membership.customer_id == acme.id)
-        self.ids |= {"customer_key": CUSTOMER}
-        self.ids |= {"user_id": self.users["owner"].id, "member_id": world.session.scalars(membership).one()}
+        self.ids |= {"customer_key": CUSTOMER, "user_id": self.users["colleague"].id}
 
     def _keys(self, acme: Customer, bravo: Customer) -> None:
         for name, customer in (("owner", acme), ("stranger", bravo), ("operator", None)):
             self.keys[name] = self._key(customer, SCOPES)[1]
         revoked, self.keys["revoked"] = self._key(acme, SCOPES)
         revoke_key(self.world.session, acme, revoked.id, now=self.world.now)
-        spare, _ = self._key(acme, ["meter"])
-        self.world.session.commit()
-        self.ids["key_id"] = spare.id
+        self.ids["key_id"] = self._key(acme, ["meter"])[0].id
+        self.ids["operator_key_id"] = self._key(None, ["usage:read"])[0].id
 
     def _key(self, customer: Customer | None, scopes: Any) -> tuple[ApiKey, str]:
         name = "planted-key" if customer and customer.key == CUSTOMER else "another"
@@ -122,6 +124,10 @@ class Seeds:
             world.event(meter="tokens", quantity=TOKENS, properties={"model": "large"}),
             world.event(meter="messages", quantity=37),
         )
+        held = reserve(metering, CUSTOMER, {"tokens": 50, "api_call": 1}, key_id=1, lease_seconds=60)
+        self.ids["reservation"] = held.token
+        create_meter(world.session, metering.runtime.file_catalog, PIXELS, now=world.now)
+        world.session.commit()
         self.as_owner("PUT", "/api/v1/sample/files/hello.txt", data=b"planted bytes")
         keep(metering)
 
