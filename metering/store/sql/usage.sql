@@ -41,6 +41,7 @@ WITH parts AS (
     JOIN events e ON e.time >= stretch.starts AND e.time < stretch.ends
     WHERE e.meter_id = :meter_id
         AND (CAST(:customer_ids AS bigint[]) IS NULL OR e.customer_id = ANY(CAST(:customer_ids AS bigint[])))
+        AND (CAST(:customer_ids AS bigint[]) IS NOT NULL OR e.customer_id > 0)  -- the index over all customers may serve
         AND e.time >= :from AND e.time < :to AND e.voided_at IS NULL
     GROUP BY 1, 2, 3, 4, 5
 ),
