@@ -122,8 +122,12 @@ class Seeds:
             world.event(meter="tokens", quantity=TOKENS, properties={"model": "large"}),
             world.event(meter="messages", quantity=37),
         )
-        self.as_owner("PUT", "/api/v1/sample/files/hello.txt", data=b"planted bytes")
+        self.restore()
         keep(metering)
+
+    def restore(self) -> None:
+        """Put back what a request may have removed."""
+        self.as_owner("PUT", "/api/v1/sample/files/hello.txt", data=b"planted bytes")
 
     def as_owner(self, method: str, path: str, **options: Any) -> None:
         headers = {"Authorization": f"Bearer {self.keys['owner']}"}
