@@ -128,8 +128,12 @@ class Seeds:
         self.ids["reservation"] = held.token
         create_meter(world.session, metering.runtime.file_catalog, PIXELS, now=world.now)
         world.session.commit()
-        self.as_owner("PUT", "/api/v1/sample/files/hello.txt", data=b"planted bytes")
+        self.restore()
         keep(metering)
+
+    def restore(self) -> None:
+        """Put back what a request may have removed."""
+        self.as_owner("PUT", "/api/v1/sample/files/hello.txt", data=b"planted bytes")
 
     def as_owner(self, method: str, path: str, **options: Any) -> None:
         headers = {"Authorization": f"Bearer {self.keys['owner']}"}
