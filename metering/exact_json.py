@@ -24,7 +24,7 @@ def write(value: Any, *, sort_keys: bool = False) -> bytes:
     try:
         return orjson.dumps(value, default=_exact_number, option=option)
     except TypeError:
-        return orjson.dumps(_large_integers_apart(value), default=_exact_number, option=option)
+        return orjson.dumps(large_integers_apart(value), default=_exact_number, option=option)
 
 
 def _no_number(name: str) -> NoReturn:
@@ -37,12 +37,12 @@ def _exact_number(value: object) -> orjson.Fragment:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _large_integers_apart(value: Any) -> Any:
+def large_integers_apart(value: Any) -> Any:
     """Whole numbers that the writer takes for too large, as decimals, which it writes with all their digits."""
     if isinstance(value, dict):
-        return {key: _large_integers_apart(part) for key, part in value.items()}
+        return {key: large_integers_apart(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_large_integers_apart(part) for part in value]
+        return [large_integers_apart(part) for part in value]
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_ORJSON_INTEGER:
         return Decimal(value)
     return value

@@ -16,6 +16,7 @@ import structlog
 from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
+from metering import exact_json
 from metering.clock import Clock
 from metering.errors import LimitExceeded, MeteringError, RateLimited
 
@@ -159,7 +160,11 @@ def build(code: str, status: int, title: str | None, detail: str, facts: Mapping
 
 def to_json(body: Any) -> bytes:
     """JSON with exact numbers: a Decimal is written with the digits it has, a time as RFC 3339."""
-    return orjson.dumps(body, default=_encode, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    try:
+        return orjson.dumps(body, default=_encode, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    except TypeError:
+        whole = exact_json.large_integers_apart(body)
+        return orjson.dumps(whole, default=_encode, option=orjson.OPT_PASSTHROUGH_DATETIME)
 
 
 def _encode(value: object) -> Any:

@@ -15,6 +15,7 @@ from redis.retry import Retry
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from metering import exact_json
 from metering.catalog import Catalog, load_catalog
 from metering.clock import Clock, utc_now
 from metering.embedded import Addresses, Embedded
@@ -28,6 +29,9 @@ from metering.store.live_catalog import LiveCatalog
 ENGINE_OPTIONS: dict[str, Any] = {
     "pool_size": 16,
     "pool_pre_ping": True,
+    # What is stored as JSON keeps every digit of its numbers on the way out, too.
+    "json_deserializer": exact_json.parse,
+    "json_serializer": lambda value: exact_json.write(value).decode(),
     "hide_parameters": True,  # they hold e-mail addresses and digests; logs must not
     "connect_args": {"prepare_threshold": None, "connect_timeout": 3},
 }

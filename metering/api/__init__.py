@@ -11,9 +11,10 @@ from metering.api.meters import blueprint as meters
 from metering.api.reference import blueprint as reference
 from metering.api.reservations import blueprint as reservations
 from metering.api.sample import blueprint as sample
+from metering.api.stored_events import blueprint as stored_events
 from metering.api.usage import blueprint as usage
 
 BLUEPRINTS = (
-    *(events, meters, meter_query, usage, entitlements, reservations),
+    *(events, stored_events, meters, meter_query, usage, entitlements, reservations),
     *(customers, keys, members, alerts, sample, reference),
 )

@@ -151,7 +151,7 @@ def correct_event(customer: str, event_id: str, quantity: str, source: str, reas
             actor=actor(),
             now=runtime.clock(),
         )
-    click.echo(revised)
+    click.echo(revised.id)
 
 
 @click.command("list")

@@ -6,10 +6,10 @@ An event is never changed: voiding marks it, correcting voids it and stores a re
 from datetime import datetime
 from uuid import UUID
 
-import orjson
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
+from metering import exact_json
 from metering.catalog import Catalog
 from metering.clock import floor_hour, to_micros
 from metering.errors import Conflict, NotFound
@@ -25,22 +25,22 @@ from metering.store.stream import decode
 def void(
     session: Session, customer: Customer, source: str, id: str, *, reason: str, actor: str, now: datetime
 ) -> Event:
-    """Take one event back. Everything it counted in follows in the same transaction, its live counter right after.
+    """Take one event back, on every meter that counted it; the event as the first of them did.
+
+    Everything it counted in follows in the same transaction, its live counters right after.
 
     Raises:
         NotFound: there is no such event (it may not have been drained yet).
         Conflict: it was voided before.
     """
     lock_partition(session, customer.partition)
-    event = _find(session, customer, source, id)
-    if event.voided_at is not None:
-        raise Conflict("this event was voided before", id=id, voided_at=event.voided_at)
-    event.voided_at = now
-    session.flush()
-    _take_back(session, customer, event)
-    detail = {"source": source, "id": id, "reason": reason, "units": event.units}
-    session.add(AuditEntry(at=now, actor=actor, action="event.void", customer_id=customer.id, detail=detail))
-    return event
+    counted = _find(session, customer, source, id)
+    standing = [event for event in counted if event.voided_at is None]
+    if not standing:
+        raise Conflict("this event was voided before", id=id, voided_at=counted[0].voided_at)
+    for event in standing:
+        _void(session, customer, event, reason, actor, now)
+    return counted[0]
 
 
 def correct(
@@ -54,21 +54,22 @@ def correct(
     reason: str,
     actor: str,
     now: datetime,
-) -> str:
-    """Void an event and store it anew with another quantity; the id of the replacement.
+    meter: str | None = None,
+) -> UsageEvent:
+    """Void an event and store it anew with another quantity; the replacement.
+
+    `meter` says on which one, where several count the event; on the others it stays as it is.
 
     Raises:
-        NotFound, Conflict: as `void`.
+        NotFound, Conflict: as `void`; or several meters count it and none is named.
         BadQuantity: the new quantity cannot be counted.
     """
-    event = _find(session, customer, source, id)
-    meter_key = session.get_one(MeterRow, event.meter_id).key
-    meter = catalog.meter(meter_key)
-    if meter.aggregates.reads_values:
-        raise Conflict("this meter counts different values, not quantities: void the event and send another", id=id)
-    units = meter.to_units(quantity, signed=event.op in ("change", "observe"))
-    void(session, customer, source, id, reason=reason, actor=actor, now=now)
-    revised = f"{id}~{to_micros(now)}"
+    lock_partition(session, customer.partition)
+    event, meter_key = _counted_on(session, _find(session, customer, source, id), meter)
+    if event.voided_at is not None:
+        raise Conflict("this event was voided before", id=id, voided_at=event.voided_at)
+    units = catalog.meter(meter_key).to_units(quantity, signed=event.op in ("change", "observe"))
+    _void(session, customer, event, reason, actor, now)
     replacement = UsageEvent(
         customer=customer.key,
         meter=meter_key,
@@ -77,16 +78,17 @@ def correct(
         time=to_micros(event.time),
         admitted=to_micros(now),
         source=source,
-        id=revised,
+        id=f"{id}~{to_micros(now)}",
         key_id=event.key_id,
         grp=event.grp,
-        properties=orjson.dumps(event.properties).decode(),
+        properties=exact_json.write(event.properties).decode(),
         payload=event.digest.hex,
+        secondary=event.digest.hex != identity_digest(customer.key, source, id),
     )
     stored = _store_outside_the_stream(session, customer, replacement, (event.position, event.item))
     if stored.faults:
         raise Conflict(f"the replacement cannot be stored: {stored.faults[0].reason}", id=id)
-    return revised
+    return replacement
 
 
 def replay_set_aside(session: Session, set_aside_id: int, *, actor: str, now: datetime) -> Stored:
@@ -125,13 +127,35 @@ def _waiting(session: Session, set_aside_id: int) -> SetAside:
     return kept
 
 
-def _find(session: Session, customer: Customer, source: str, id: str) -> Event:
-    digest = UUID(identity_digest(customer.key, source, id))
-    query = select(Event).where(Event.digest == digest).execution_options(populate_existing=True)
-    event = session.scalars(query).one_or_none()
-    if event is None:
+def _find(session: Session, customer: Customer, source: str, id: str) -> list[Event]:
+    """An event as each of its meters counted it, the first of them first. Raises NotFound."""
+    first = identity_digest(customer.key, source, id)
+    further = [identity_digest(customer.key, source, id, key) for key in session.scalars(select(MeterRow.key))]
+    digests = [UUID(digest) for digest in (first, *further)]
+    query = select(Event).where(Event.digest.in_(digests)).execution_options(populate_existing=True)
+    found = {event.digest: event for event in session.scalars(query)}
+    if not found:
         raise NotFound("there is no such event", source=source, id=id)
-    return event
+    return [found[digest] for digest in digests if digest in found]
+
+
+def _counted_on(session: Session, counted: list[Event], meter: str | None) -> tuple[Event, str]:
+    """The one of these that `meter` counted, and its key. Raises NotFound, Conflict."""
+    keys = {event.meter_id: session.get_one(MeterRow, event.meter_id).key for event in counted}
+    if meter is None and len(counted) > 1:
+        raise Conflict(f"several meters count this event: say which of {', '.join(keys.values())}")
+    wanted = [event for event in counted if meter in (None, keys[event.meter_id])]
+    if not wanted:
+        raise NotFound(f"the meter {meter!r} does not count this event", meter=meter)
+    return wanted[0], keys[wanted[0].meter_id]
+
+
+def _void(session: Session, customer: Customer, event: Event, reason: str, actor: str, now: datetime) -> None:
+    event.voided_at = now
+    session.flush()
+    _take_back(session, customer, event)
+    detail = {"source": event.source, "id": event.event_id, "reason": reason, "units": event.units}
+    session.add(AuditEntry(at=now, actor=actor, action="event.void", customer_id=customer.id, detail=detail))
 
 
 def _take_back(session: Session, customer: Customer, event: Event) -> None:

@@ -123,7 +123,9 @@ class Seeds:
             world.event(quantity=1_234),
             world.event(meter="tokens", quantity=TOKENS, properties={"model": "large"}),
             world.event(meter="messages", quantity=37),
+            event := world.event(meter="messages", quantity=1, properties={"file": "planted bytes"}),
         )
+        self.ids["event_id"] = event.digest
         held = reserve(metering, CUSTOMER, {"tokens": 50, "api_call": 1}, key_id=1, lease_seconds=60)
         self.ids["reservation"] = held.token
         create_meter(world.session, metering.runtime.file_catalog, PIXELS, now=world.now)

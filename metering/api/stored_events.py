@@ -1,0 +1,268 @@
+"""Stored events: listed newest first, looked at one by one, and taken back or put right by operators.
+
+An event is found here once it was drained into PostgreSQL, usually within a second. A customer's key sees its own.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+from urllib.parse import urlencode
+
+from flask import Blueprint, request
+from pydantic import Field
+
+from metering.api.auth import current_caller, current_metering
+from metering.api.bodies import Body, InvalidRequest, Query
+from metering.api.changing import changing
+from metering.api.operation import Example, operation
+from metering.api.shapes import CamelAnswer, Instant, Line, Number, Quantity, StatedInstant
+from metering.errors import NotFound
+from metering.store import void as mending
+from metering.store.event_list import EventFilter, EventPage, StoredEvent, event_by_digest, list_events
+
+blueprint = Blueprint("api_stored_events", __name__, url_prefix="/api")
+
+Text = Annotated[str, Field(min_length=1, max_length=256)]
+Texts = Annotated[list[Text], Field(max_length=100)]
+OneText = Annotated[list[Text], Field(min_length=1, max_length=1)]
+
+
+class StoredEventsQuery(Query):
+    """`from` is included and `to` is not; both are over the time of the event. `type` is what the sender called it,
+    `meter` the slug of what counted it. `property[name]=value` keeps events with such a property in their data.
+    """
+
+    subject: Texts | None = None
+    customer_id: Texts | None = Field(default=None, alias="customerId")
+    meter: Texts | None = None
+    type: Texts | None = None
+    source: Text | None = None
+    id: Text | None = None
+    from_: StatedInstant | None = Field(default=None, alias="from")
+    to: StatedInstant | None = None
+    key_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(default=None, alias="keyId")
+    late: bool | None = None
+    overshoot: bool | None = None
+    voided: bool | None = None
+    property: dict[str, OneText] = Field(default_factory=dict, max_length=20)
+    limit: int = Field(default=50, ge=1, le=100)
+    cursor: str | None = Field(default=None, max_length=200)
+
+
+class CloudEventAnswer(CamelAnswer):
+    """The event as it was sent; `time` is that of its arrival where the sender stated none."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: Instant
+    data: dict[str, Any]
+
+
+class PeriodAnswer(CamelAnswer):
+    start: Instant
+    end: Instant
+
+
+class StoredEventAnswer(CamelAnswer):
+    """An event as one meter counted it; an event that several count stands here once for each.
+
+    `eventId` names it in this API. `quantity` is in the meter's unit; `late`: its own billing period was over, so it
+    counts in `period`; `overshoot`: it took the customer past a hard limit; `voidedAt`: it counts no more.
+    """
+
+    event_id: str
+    event: CloudEventAnswer
+    customer_id: str
+    ingested_at: Instant
+    stored_at: Instant
+    meter: str
+    quantity: Number
+    key_id: int | None
+    late: bool
+    overshoot: bool
+    voided_at: Instant | None
+    period: PeriodAnswer
+
+    @classmethod
+    def of(cls, stored: StoredEvent) -> Self:
+        meters = current_metering().catalog.meters
+        known = meters.get(stored.meter)
+        return cls(
+            event_id=stored.digest,
+            event=CloudEventAnswer(
+                specversion="1.0",
+                id=stored.id,
+                source=stored.source,
+                type=known.event_type if known else stored.meter,
+                subject=stored.customer,
+                time=stored.time,
+                data=dict(stored.properties),
+            ),
+            customer_id=stored.customer,
+            ingested_at=stored.recorded_at,
+            stored_at=stored.recorded_at,
+            meter=stored.meter,
+            quantity=stored.quantity,
+            key_id=stored.key_id,
+            late=stored.late,
+            overshoot=stored.overshoot,
+            voided_at=stored.voided_at,
+            period=PeriodAnswer(start=stored.period_starts_at, end=stored.period_ends_at),
+        )
+
+
+class StoredEventPage(CamelAnswer):
+    """`nextCursor`, sent as `cursor`, leads to the events that follow; null at the end."""
+
+    items: list[StoredEventAnswer]
+    next_cursor: str | None
+
+
+_described: dict[str, Any] = {
+    "scope": "usage:read",
+    "query": StoredEventsQuery,
+    "refuses": ("invalid-query",),
+    "example": Example(query={"subject": ["acme"], "limit": 10}),
+}
+
+
+@blueprint.get("/v1/events")
+@operation("Events", answers=list[StoredEventAnswer], **_described)
+def list_all(query: StoredEventsQuery) -> tuple[list[StoredEventAnswer], int, Mapping[str, str]]:
+    """Stored events, newest first, as a bare array. The header `Link` leads to the next page, where there is one."""
+    page = _page(query)
+    headers = {}
+    if page.next_cursor:
+        args = [(name, value) for name, value in request.args.items(multi=True) if name != "cursor"]
+        address = f"{request.path}?{urlencode([*args, ('cursor', page.next_cursor)])}"
+        headers["Link"] = f'<{address}>; rel="next"'
+    return [StoredEventAnswer.of(one) for one in page.events], 200, headers
+
+
+@blueprint.get("/v2/events")
+@operation("Events", answers=StoredEventPage, **_described)
+def list_page(query: StoredEventsQuery) -> StoredEventPage:
+    """The same, as an object with the cursor of the next page."""
+    page = _page(query)
+    return StoredEventPage(items=[StoredEventAnswer.of(one) for one in page.events], next_cursor=page.next_cursor)
+
+
+@blueprint.get("/v1/events/<event_id>")
+@operation("Events", scope="usage:read", answers=StoredEventAnswer, refuses=("not-found",))
+def read(event_id: str) -> StoredEventAnswer:
+    """One stored event, by its `eventId`."""
+    return StoredEventAnswer.of(_find(event_id))
+
+
+class VoidBody(Body):
+    """`reason` is written down in the audit log."""
+
+    reason: Line
+
+
+class CorrectBody(VoidBody):
+    """`quantity` is the right one, in the unit of the meter that counted this event."""
+
+    quantity: Quantity
+
+
+@blueprint.post("/v1/events/<event_id>/void")
+@operation(
+    "Events",
+    scope="events:write",
+    operators_only=True,
+    body=VoidBody,
+    answers=StoredEventAnswer,
+    refuses=("not-found", "conflict"),
+    example=Example(body={"reason": "sent by mistake"}),
+)
+def void(event_id: str, body: VoidBody) -> StoredEventAnswer:
+    """Take an event back on every meter that counted it: from usage, limits, bill and what Stripe is owed."""
+    event = _find(event_id)
+    with changing() as change:
+        customer = change.customer(event.customer)
+        mending.void(
+            change.session, customer, event.source, event.id, reason=body.reason, actor=change.actor, now=change.now
+        )
+    return StoredEventAnswer.of(_find(event_id))
+
+
+@blueprint.post("/v1/events/<event_id>/correct")
+@operation(
+    "Events",
+    scope="events:write",
+    operators_only=True,
+    body=CorrectBody,
+    answers=StoredEventAnswer,
+    status=201,
+    refuses=("not-found", "conflict", "bad-quantity"),
+    example=Example(body={"quantity": 2, "reason": "counted twice"}, status=201),
+)
+def correct(event_id: str, body: CorrectBody) -> StoredEventAnswer:
+    """Take an event back and store it anew with the right quantity, on the meter that counted it; the new event."""
+    event = _find(event_id)
+    with changing() as change:
+        customer = change.customer(event.customer)
+        digest = mending.correct(
+            change.session,
+            current_metering().catalog,
+            customer,
+            event.source,
+            event.id,
+            body.quantity,
+            reason=body.reason,
+            actor=change.actor,
+            now=change.now,
+            meter=event.meter,
+        ).digest
+    return StoredEventAnswer.of(_find(digest))
+
+
+def _find(event_id: str) -> StoredEvent:
+    """Raises NotFound, also for one that is another customer's."""
+    runtime = current_metering().runtime
+    runtime.refresh_meters()
+    caller = current_caller()
+    with runtime.transaction() as session:
+        found = event_by_digest(session, event_id, customer=None if caller.is_operator else caller.customer)
+    if found is None:
+        raise NotFound("there is no such event", event=event_id)
+    return found
+
+
+def _page(query: StoredEventsQuery) -> EventPage:
+    runtime = current_metering().runtime
+    runtime.refresh_meters()
+    with runtime.transaction() as session:
+        return list_events(session, _filter(query), limit=query.limit, cursor=query.cursor)
+
+
+def _filter(query: StoredEventsQuery) -> EventFilter:
+    """What is asked for, within what the caller may see."""
+    if query.from_ and query.to and query.from_ >= query.to:
+        raise InvalidRequest("from must be before to", errors=[{"field": "from", "message": "must be before to"}])
+    caller = current_caller()
+    own = None if caller.is_operator else [caller.customer]
+    meters = current_metering().catalog.meters.values()
+    of_types = None if query.type is None else [meter.key for meter in meters if meter.event_type in query.type]
+    return EventFilter(
+        customers=_all_of(own, query.subject, query.customer_id),
+        meters=_all_of(query.meter, of_types),
+        source=query.source,
+        id=query.id,
+        from_=query.from_,
+        to=query.to,
+        key_id=query.key_id,
+        late=query.late,
+        overshoot=query.overshoot,
+        voided=query.voided,
+        properties={name: value for name, (value,) in query.property.items()},
+    )
+
+
+def _all_of(*wanted: list[str] | None) -> list[str] | None:
+    """What all of these name; None where none of them says anything."""
+    named = [set(keys) for keys in wanted if keys is not None]
+    return sorted(set.intersection(*named)) if named else None
