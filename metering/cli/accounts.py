@@ -7,7 +7,7 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy.orm import Session
 
-from metering.accounts.customers import change_plan, create_customer, find_customer, set_status
+from metering.accounts.customers import change_plan, create_customer, find_customer, lock_customer, set_status
 from metering.accounts.in_force import count_seats, put_in_force
 from metering.accounts.keys import DEFAULT_SCOPES, SCOPES, create_key, keys_of, revoke_key
 from metering.accounts.users import add_member, create_user
@@ -147,7 +147,7 @@ def _change(customer_key: str, what: str, change: Callable[[Session, Customer], 
     runtime = current_metering().runtime
     with explained():
         with runtime.transaction() as session:
-            found = find_customer(session, customer_key)
+            found = lock_customer(session, customer_key)
             change(session, found)
             detail = {"change": what}
             session.add(AuditEntry(actor=actor(), action="customer.change", customer_id=found.id, detail=detail))
