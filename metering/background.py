@@ -16,7 +16,6 @@ from rq.cron import CronScheduler
 from rq.exceptions import StopRequested
 from rq.worker import SimpleWorker
 
-
 from metering import jobs
 from metering.keeper import Keeper
 from metering.logs import configure_logs
