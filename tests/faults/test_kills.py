@@ -2,6 +2,7 @@
 counter, in events and at Stripe, and the books agree.
 """
 
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from sqlalchemy import text
 from metering.keeper import Keeper
 from metering.runtime import Runtime
 from metering.store.verify import verify
-from tests.factories.standin import StandinProcess
+from metering.stripe_sync.gateway import connect
+from metering.stripe_sync.verify import differences
+from tests.factories.standin import KEY, StandinProcess
 from tests.faults import counts
 from tests.faults.harness import Clients, Product, read_log, running_product, wait_until
 
@@ -52,6 +55,7 @@ def test_each_acknowledged_call_is_counted_once_whoever_is_killed(victim: str, t
             product.stop()
             assert_counted_once(product, acknowledged)
             assert told(standin) == wanted
+            assert_stripe_agrees(product, standin)
     finally:
         standin.stop()
 
@@ -75,6 +79,13 @@ def assert_counted_once(product: Product, acknowledged: dict[str, int]) -> None:
         standing = runtime.intake.standing("acme", ["api_call"], now=runtime.clock())
         assert standing.meters[0].used == sum(acknowledged.values())
         assert [check for check in verify(runtime.engine, runtime.redis) if not check.holds] == []
+
+
+def assert_stripe_agrees(product: Product, standin: StandinProcess) -> None:
+    gateway = connect(KEY, standin=True, api_base=standin.url)
+    with product.runtime() as runtime:
+        # By the workers' clocks, which went ahead.
+        assert differences(runtime.sessions, gateway, settled_by=runtime.clock() + timedelta(days=1)) == []
 
 
 def held(runtime: Runtime) -> int:
