@@ -6,12 +6,14 @@ Redis away stops none of them: each waits and begins again by itself.
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import structlog
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.cron import CronScheduler
+from rq.exceptions import StopRequested
 from rq.worker import SimpleWorker
 
 from metering import jobs
@@ -57,14 +59,34 @@ def run_schedule(runtime: Runtime) -> None:
     _while_redis_comes_and_goes(once)
 
 
+class Worker(SimpleWorker):
+    """Runs jobs in this very process: they are short, and share its connections. It knows why its loop ended."""
+
+    told_to_stop = False
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        self.told_to_stop = True
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
+
+
 def run_worker(runtime: Runtime) -> None:
-    """Run jobs until SIGTERM, in this very process: they are short, and share its connections."""
+    """Run jobs until SIGTERM."""
+    with suppress(StopRequested):  # told while RQ's loop does not run
+        while not _worked_until_told(runtime):
+            time.sleep(RETRY_SECONDS)
 
-    def once() -> None:
-        queue = Queue(jobs.QUEUE, connection=runtime.queue_redis)
-        SimpleWorker([queue], connection=runtime.queue_redis).work(logging_level="WARNING")
 
-    _while_redis_comes_and_goes(once)
+def _worked_until_told(runtime: Runtime) -> bool:
+    """Work; whether it ended because it was told to. RQ's loop ends at a fault as well, and often without raising it:
+    where Redis was away for a moment only, the worker would be gone for good.
+    """
+    worker = None
+    try:
+        worker = Worker([Queue(jobs.QUEUE, connection=runtime.queue_redis)], connection=runtime.queue_redis)
+        worker.work(logging_level="WARNING")
+    except RedisError as error:
+        log.warning("redis_unavailable", detail=str(error))
+    return worker is not None and worker.told_to_stop
 
 
 def _while_redis_comes_and_goes(work: Callable[[], None]) -> None:

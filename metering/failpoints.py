@@ -4,29 +4,35 @@
 Without the variable a visit costs one comparison.
 """
 
+import itertools
 import os
 import signal
 
-_armed = os.environ.get("METERING_FAILPOINT")
-_visits = 0
+
+class _Armed:
+    """A place, the visit that is the last one, and whose: threads may visit at once, and exactly one of them kills."""
+
+    def __init__(self, failpoint: str) -> None:
+        self.name, nth, *victim = failpoint.split(":")
+        self._nth = int(nth)
+        self._victim = int(victim[0]) if victim else None
+        self._visits = itertools.count(1)
+
+    def visit(self) -> None:
+        if next(self._visits) == self._nth:
+            os.kill(self._victim or os.getpid(), signal.SIGKILL)
 
 
 def arm(failpoint: str | None) -> None:
     """Arm this process as the variable would, or disarm it."""
-    global _armed, _visits
-    _armed, _visits = failpoint, 0
+    global _armed
+    _armed = _Armed(failpoint) if failpoint else None
 
 
 def visit(name: str) -> None:
-    if _armed is not None:
-        _maybe_kill(name, _armed)
+    if (armed := _armed) is not None and armed.name == name:
+        armed.visit()
 
 
-def _maybe_kill(name: str, armed: str) -> None:
-    global _visits
-    wanted, nth, *victim = armed.split(":")
-    if name != wanted:
-        return
-    _visits += 1
-    if _visits == int(nth):
-        os.kill(int(victim[0]) if victim else os.getpid(), signal.SIGKILL)
+_armed: _Armed | None = None
+arm(os.environ.get("METERING_FAILPOINT"))

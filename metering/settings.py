@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     stripe_api_key: SecretStr | None = _stripe("STRIPE_API_KEY")
     stripe_webhook_secret: SecretStr | None = _stripe("STRIPE_WEBHOOK_SECRET")
     stripe_api_base: str | None = None
+    stripe_summary_delay_seconds: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":

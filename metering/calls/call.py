@@ -124,6 +124,7 @@ class Calls:
 
     def started(self, admission: Admission, main_meter: str, quantity: Decimal) -> Call:
         """Take an admitted call under renewal. `quantity` of the main meter stands unless the call says otherwise."""
+        visit("call.admitted")
         self._renewer.watch(admission)
         idempotency = admission.idempotency
         return Call(admission, main_meter, self._catalog(), used={main_meter: quantity}, idempotency=idempotency)

@@ -17,6 +17,7 @@ from metering.store.status import flow
 from metering.store.verify import Check, verify
 from metering.store.verify import as_json as checks_as_json
 from metering.stripe_sync.reporting import stripe_status
+from metering.stripe_sync.verify import verify_stripe
 
 
 def register(commands: AppGroup) -> None:
@@ -87,6 +88,8 @@ def verify_command(as_json: bool) -> None:
     runtime = current_metering().runtime
     with explained():
         checks = verify(runtime.engine, runtime.redis)
+        if (at_stripe := verify_stripe(runtime)) is not None:
+            checks.append(at_stripe)
     if as_json:
         print_json(checks_as_json(checks))
     else:
@@ -97,6 +100,8 @@ def verify_command(as_json: bool) -> None:
 
 def _print_check(check: Check) -> None:
     click.echo(f"{'ok  ' if check.holds else 'FAIL'} {check.name:<11} {check.claim}")
+    if check.fault:
+        click.echo(f"       not looked at: {check.fault}")
     for one in check.differences:
         where = " ".join(part for part in (one.customer, one.meter, one.detail) if part)
         click.echo(f"       {where}: is {one.actual}, should be {one.expected} (by {one.actual - one.expected:+})")

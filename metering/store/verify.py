@@ -59,10 +59,12 @@ class Check:
     name: str
     claim: str
     differences: tuple[Difference, ...]
+    fault: str | None = None
+    """Why nobody could look, if so: what was not looked at is not proved."""
 
     @property
     def holds(self) -> bool:
-        return not self.differences
+        return not self.differences and self.fault is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,7 @@ def as_json(checks: Sequence[Check]) -> dict[str, Any]:
                 "check": check.name,
                 "claim": check.claim,
                 "holds": check.holds,
+                "fault": check.fault,
                 "differences": [
                     {
                         "customer": one.customer,

@@ -8,7 +8,7 @@ everything would be owed again.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
@@ -19,6 +19,9 @@ from metering.errors import ConfigurationError, MeteringError
 
 API_VERSION = "2026-10-28.endive"
 """The version that stripe 16.1 was made for. Named, so that an upgrade of the library is a decision."""
+
+PAGE = 100
+"""The most that Stripe lists at once."""
 
 NETWORK_RETRIES = 2
 TIMEOUT_SECONDS = 10.0
@@ -82,6 +85,9 @@ class StripeGateway(Protocol):
     def summary(self, meter: str, customer: str, start: datetime, end: datetime) -> Decimal:
         """What Stripe has counted in `[start, end)`, whole minutes. Eventually consistent, and made of floats."""
 
+    def daily_summaries(self, meter: str, customer: str, start: datetime, end: datetime) -> dict[datetime, Decimal]:
+        """What Stripe has counted on each UTC day of `[start, end)`, whole days; a day without usage may be missing."""
+
     def meter(self, meter: str) -> MeterAtStripe: ...
 
     def find_or_create_meter(self, event_name: str, display_name: str) -> MeterAtStripe:
@@ -130,6 +136,25 @@ class StripeApi:
             )
             # repr is the shortest decimal that reads back as this float: what Stripe wrote.
             return sum((Decimal(repr(part.aggregated_value)) for part in found.auto_paging_iter()), Decimal(0))
+        except stripe.StripeError as error:
+            raise StripeFailed(outcome_of(error)) from error
+
+    def daily_summaries(self, meter: str, customer: str, start: datetime, end: datetime) -> dict[datetime, Decimal]:
+        try:
+            found = self._client.v1.billing.meters.event_summaries.list(
+                meter,
+                {
+                    "customer": customer,
+                    "start_time": int(start.timestamp()),
+                    "end_time": int(end.timestamp()),
+                    "value_grouping_window": "day",
+                    "limit": PAGE,
+                },
+            )
+            return {
+                datetime.fromtimestamp(part.start_time, UTC): Decimal(repr(part.aggregated_value))
+                for part in found.auto_paging_iter()
+            }
         except stripe.StripeError as error:
             raise StripeFailed(outcome_of(error)) from error
 

@@ -1,7 +1,7 @@
 """Browser tests need a Chromium of the machine. Without one they are skipped, and the end of the run says so loudly;
 with METERING_REQUIRE_BROWSER=1 they fail instead.
 
-Imported by `tests/conftest.py`, so that the summary is printed by whichever process prints it.
+Called by `tests/conftest.py`, so that the summary is printed by whichever process prints it.
 """
 
 import os
@@ -26,7 +26,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     pytest.skip(REASON)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+def tell_what_was_skipped(terminalreporter: Any) -> None:
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if REASON in str(report.longrepr)]
     if not skipped:
         return

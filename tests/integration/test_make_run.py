@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from metering.embedded import Embedded
+from tests.factories.processes import alive
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 90
@@ -37,7 +39,11 @@ class Running:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "metering"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
             )
-        wait_until(lambda: READY in log.read_text(), lambda: f"it never got ready:\n{log.read_text()}")
+        wait_until(
+            lambda: READY in log.read_text() or self.process.poll() is not None,
+            lambda: f"it never got ready:\n{log.read_text()}",
+        )
+        assert self.process.poll() is None, f"it ended:\n{log.read_text()}"
 
     @property
     def said(self) -> str:
@@ -136,23 +142,16 @@ def test_it_works_at_once_and_comes_back_with_its_data_after_any_kill(home: Path
 
 
 def two_free_ports() -> int:
-    """A port that is free together with the next one, which the stand-in takes."""
+    """A port that is free together with the next one, which the stand-in takes.
+
+    Below those that the kernel hands out by itself: it must stay free between the runs, whatever others do meanwhile.
+    """
     while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            with contextlib.suppress(OSError, OverflowError):
-                other.bind(("127.0.0.1", port + 1))
-                return port
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and waits for its parent to notice does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 1))
+            return port
 
 
 def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str]) -> None:

@@ -38,7 +38,7 @@ def failed(engine: Engine, world: World) -> dict[str, list[str]]:
     """The checks that do not hold, with the customers they name."""
     world.session.commit()
     return {
-        check.name: [one.customer for one in check.differences]
+        check.name: sorted(one.customer for one in check.differences)
         for check in verify(engine, world.redis)
         if not check.holds
     }
