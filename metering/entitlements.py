@@ -1,10 +1,14 @@
 """What a customer may still use of each meter: its limit, what was used of it, and so whether it has access."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
+from metering.accounts.customers import find_customer
+from metering.billing.periods import current_period
 from metering.intake.values import MeterStanding
 from metering.service import Metering
+from metering.store.usage_query import UsageQuery, query_usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +29,34 @@ def entitlements(metering: Metering, customer: str) -> dict[str, Entitlement]:
     return {one.meter: _entitlement(metering, one, active) for one in standing.meters}
 
 
-def entitlement(metering: Metering, customer: str, feature: str) -> Entitlement | None:
-    """Of one meter; None where there is no such meter. Raises UnknownCustomer, IntakeUnavailable."""
+def entitlement(metering: Metering, customer: str, feature: str, at: datetime | None = None) -> Entitlement | None:
+    """Of one meter, now or as it was `at` an earlier moment; None where there is no such meter.
+
+    Raises:
+        UnknownCustomer, IntakeUnavailable.
+        PeriodUnknown: the customer has no billing period that holds `at`.
+    """
     known = [feature] if feature in metering.catalog.meters else []
     standing = metering.standing(customer, known)
+    if not standing.meters:
+        return None
     active = standing.status == "active"
-    return next((_entitlement(metering, one, active) for one in standing.meters), None)
+    if at is None or at >= metering.clock():
+        return _entitlement(metering, standing.meters[0], active)
+    return _entitlement(metering, _as_it_was(metering, customer, feature, at), active)
+
+
+def _as_it_was(metering: Metering, customer: str, feature: str, at: datetime) -> MeterStanding:
+    """From what is stored: the usage of that billing period until then, or the level at that moment."""
+    meter = metering.catalog.meter(feature)
+    asked = meter.model_copy(update={"aggregation": "latest"}) if meter.is_level else meter
+    with metering.runtime.transaction() as session:
+        period = current_period(session, find_customer(session, customer).id, at)
+        query = UsageQuery(asked, from_=period.starts_at, to=at, customers=[customer])
+        rows = query_usage(session, query, now=metering.clock()) if at > period.starts_at else []
+        limit, mode = metering.catalog.limit_units(period.plan, meter)
+    used = meter.to_units(rows[0].value, signed=True) if rows and meter.counts_live else 0
+    return MeterStanding(feature, mode, limit, used, held=0)
 
 
 def _entitlement(metering: Metering, one: MeterStanding, active: bool) -> Entitlement:

@@ -167,9 +167,15 @@ def to_json(body: Any) -> bytes:
         return orjson.dumps(whole, default=_encode, option=orjson.OPT_PASSTHROUGH_DATETIME)
 
 
+def _number(value: Decimal) -> str:
+    """All digits it has, without zeros that say nothing. `normalize` would round to the context's precision."""
+    text = format(value, "f")
+    return (text.rstrip("0").rstrip(".") if "." in text else text) if value else "0"
+
+
 def _encode(value: object) -> Any:
     if isinstance(value, Decimal):
-        return orjson.Fragment(format(value.normalize() if value else Decimal(0), "f"))
+        return orjson.Fragment(_number(value))
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, frozenset | set | tuple):

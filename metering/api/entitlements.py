@@ -49,7 +49,7 @@ class Access(CamelAnswer):
 
 
 def _value(customer: str, feature: str, query: EntitlementQuery) -> EntitlementValue:
-    found = entitlements.entitlement(current_metering(), customer_in_reach(customer), feature)
+    found = entitlements.entitlement(current_metering(), customer_in_reach(customer), feature, query.time)
     return EntitlementValue.of(found) if found else EntitlementValue(has_access=False)
 
 
@@ -57,7 +57,7 @@ _described: dict[str, Any] = {
     "scope": "usage:read",
     "query": EntitlementQuery,
     "answers": EntitlementValue,
-    "refuses": ("unknown-customer", "invalid-request"),
+    "refuses": ("unknown-customer", "invalid-request", "period-unknown"),
     "example": Example(path={"customer": "acme", "feature": "tokens"}),
 }
 
