@@ -1,9 +1,9 @@
 """Names and digests that several parts must agree on: partitions, identities, API keys. Pure."""
 
 import hashlib
+import os
 import re
 import secrets
-import uuid
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,12 +23,9 @@ def partition_of(customer_key: str, partitions: int) -> int:
 
 def identity_digest(customer_key: str, source: str, event_id: str) -> str:
     """The identity of an event, (customer, source, id), as 32 hex digits. Length prefixes keep parts apart."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (customer_key, source, event_id):
-        raw = part.encode()
-        digest.update(len(raw).to_bytes(4, "big"))
-        digest.update(raw)
-    return digest.hexdigest()
+    parts = [part.encode() for part in (customer_key, source, event_id)]
+    whole = b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+    return hashlib.blake2b(whole, digest_size=16).hexdigest()
 
 
 def payload_digest(payload: Mapping[str, Any]) -> str:
@@ -38,7 +35,8 @@ def payload_digest(payload: Mapping[str, Any]) -> str:
 
 
 def new_id() -> str:
-    return uuid.uuid4().hex
+    """32 random hex digits."""
+    return os.urandom(16).hex()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,13 @@ Aggregation = Literal["sum", "count", "max", "min", "avg", "latest", "unique_cou
 class Noun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __copy__(self) -> Self:
+        """Without what was computed from the fields: a copy is made to change them."""
+        copied = super().__copy__()
+        for computed in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[computed]
+        return copied
+
 
 class Meter(Noun):
     """What is counted. `event_type` and `value_property` say which events it reads and where their quantity is."""
@@ -64,11 +71,11 @@ class Meter(Noun):
             raise ValueError('bills_as and "time_weighted" are for meters of kind "level"')
         return self
 
-    @property
+    @cached_property
     def is_level(self) -> bool:
         return self.kind == "level"
 
-    @property
+    @cached_property
     def counts_live(self) -> bool:
         """Whether the intake keeps a live counter of it, so that a limit can hold it."""
         return self.is_level or self.aggregation in ("sum", "count")
@@ -82,6 +89,10 @@ class Meter(Noun):
         """
         if type(value) is int and not self.scale and 0 <= value <= MAX_UNITS:
             return value  # what nearly all calls count
+        if type(value) is Decimal and not self.scale and value.is_finite():
+            units = int(value)
+            if units == value and 0 <= units <= MAX_UNITS:
+                return units
         try:
             scaled = EXACT.scaleb(exact(value), self.scale)
         except Inexact:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import orjson
@@ -103,6 +103,11 @@ def live_kind(meter: Meter) -> str:
     return "u" if meter.counts_live else "x"
 
 
+def units_of(meter: Meter, op: Op, quantity: object) -> int:
+    """The scaled units that an event counts. Raises BadQuantity."""
+    return 1 if meter.aggregation == "count" else meter.to_units(quantity, signed=op == "change")
+
+
 def make_event(
     meter: Meter,
     *,
@@ -126,11 +131,11 @@ def make_event(
         InvalidUsage: the source, the id or the properties cannot be stored.
     """
     op = op_of(meter, outright=outright)
-    units = 1 if meter.aggregation == "count" else meter.to_units(quantity, signed=op == "change")
+    units = units_of(meter, op, quantity)
     for name, value in (("source", source), ("id", id)):
         if not value or len(value) > MAX_NAME or UNSTORABLE.search(value):
             raise InvalidUsage(f"{name} must hold 1 to {MAX_NAME} characters, no NUL nor half a surrogate", field=name)
-    text = _properties_text(properties or {})
+    text = properties_text(properties or {})
     stated = {"meter": meter.key, "op": op, "units": units, "time": time, "properties": properties or {}}
     return UsageEvent(
         customer=customer,
@@ -162,11 +167,17 @@ def group_of(meter: Meter, properties: Mapping[str, Any]) -> str:
 def look_up(properties: Mapping[str, Any], path: str) -> Any:
     """The value at a JSON path such as `$.a.b`, or None."""
     value: Any = properties
-    for name in path.split(".")[1:]:
-        if not isinstance(value, Mapping) or name not in value:
+    for name in _names(path):
+        if not (type(value) is dict or isinstance(value, Mapping)) or name not in value:
             return None
         value = value[name]
     return value
+
+
+@cache
+def _names(path: str) -> list[str]:
+    """The names on the way of a path; there are no more paths than the catalog has."""
+    return path.split(".")[1:]
 
 
 def _group_value(properties: Mapping[str, Any], path: str) -> str:
@@ -174,7 +185,8 @@ def _group_value(properties: Mapping[str, Any], path: str) -> str:
     return "" if value is None else str(value)[:MAX_GROUP_VALUE]
 
 
-def _properties_text(properties: Mapping[str, Any]) -> str:
+def properties_text(properties: Mapping[str, Any]) -> str:
+    """Raises InvalidUsage for what cannot be stored."""
     try:
         text = orjson.dumps(properties, default=_exact_number)
     except TypeError as error:
