@@ -1,9 +1,9 @@
 """Names and digests that several parts must agree on: partitions, identities, API keys. Pure."""
 
 import hashlib
+import os
 import re
 import secrets
-import uuid
 import zlib
 from dataclasses import dataclass
 from struct import Struct
@@ -35,7 +35,8 @@ def text_digest(text: str) -> str:
 
 
 def new_id() -> str:
-    return uuid.uuid4().hex
+    """32 random hex digits."""
+    return os.urandom(16).hex()
 
 
 @dataclass(frozen=True, slots=True)

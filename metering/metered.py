@@ -15,8 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import wraps
+from inspect import iscoroutinefunction
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Request, Response, current_app, make_response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -28,7 +29,7 @@ from metering.calls.idempotency import idempotency_key, pack_answer, unpack_answ
 from metering.calls.produced import Produced
 from metering.calls.rehearsal import Rehearsal
 from metering.calls.rehearsal import running as rehearsing
-from metering.catalog import Meter
+from metering.catalog import Catalog, Meter
 from metering.catalog.quantities import exact
 from metering.errors import (
     BadQuantity,
@@ -41,7 +42,7 @@ from metering.errors import (
     UnknownMeter,
 )
 from metering.gate import bearer_of, check_caller, let_in, rehearsed
-from metering.intake.values import Admission, Ask, IdempotencyKey, MeterStanding, Replay, Standing
+from metering.intake.values import Admission, Ask, IdempotencyKey, MeterStanding, Replay, Settlement, Standing
 from metering.problems import build, problem
 from metering.service import CustomerOf, Metering
 
@@ -54,14 +55,25 @@ NOTHING_DONE = (413, 429)
 usage = current.Usage()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Terms:
-    """What the decorator was told. `wanted`: by meter, what to reserve; `meter` is the main one."""
+    """What the decorator was told. `wanted`: by meter, what to reserve; `meter` is the main one.
+
+    `fixed` remembers the amounts of quantities that are the same in each request, and the catalog they were checked by.
+    """
 
     meter: str
     wanted: Mapping[str, Quantity]
     charge_if: ChargeIf | None
     scope: str
+    fixed: "tuple[Catalog, Amounts] | None" = None
+
+
+class Amounts(NamedTuple):
+    """What a call asks for: `quantity` of the main meter, in its unit, and by meter the scaled units to hold."""
+
+    quantity: Decimal
+    held: Mapping[str, int]
 
 
 def metered(
@@ -86,12 +98,17 @@ def metered(
     terms = Terms(meter, {meter: quantity, **(reserve or {})}, charge_if, scope)
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+        is_async = iscoroutinefunction(view)
+
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
+            # The request itself, once: each look through Flask's proxy costs as much as a small function.
+            asked: Request = request._get_current_object()  # type: ignore[attr-defined]
             metering: Metering = current_app.extensions["metering"]
+            run = current_app.ensure_sync(view) if is_async else view
             if metering.enabled or rehearsing():
-                return _serve(metering, terms, lambda: _answer(metering, view, args, kwargs))
-            return current_app.ensure_sync(view)(*args, **kwargs)
+                return _serve(metering, terms, asked, lambda: _answer(metering, run, args, kwargs))
+            return run(*args, **kwargs)
 
         return guarded
 
@@ -104,9 +121,9 @@ def api_key(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key")
 
 
-def _serve(metering: Metering, terms: Terms, run: Callable[[], Response]) -> Response:
+def _serve(metering: Metering, terms: Terms, asked: Request, run: Callable[[], Response]) -> Response:
     try:
-        call = _let_in(metering, terms)
+        call = _let_in(metering, terms, asked)
     except (LimitExceeded, RateLimited) as refused:
         return _refused(metering, refused)
     except MeteringError as refused:
@@ -117,7 +134,7 @@ def _serve(metering: Metering, terms: Terms, run: Callable[[], Response]) -> Res
     try:
         with current.running(call):
             response = run()
-        return _finish(metering, terms, call, response, started)
+        return _finish(metering, terms, asked, call, response, started)
     except BaseException:
         _calls(metering).release(call)
         raise
@@ -130,6 +147,19 @@ def _calls(metering: Metering) -> Calls | Rehearsal:
 # -- before the view ---------------------------------------------------------------------------------------------
 
 
+def _amounts(metering: Metering, terms: Terms) -> Amounts:
+    """Raises BadQuantity."""
+    catalog = metering.catalog
+    if terms.fixed is not None and terms.fixed[0] is catalog:
+        return terms.fixed[1]
+    quantities = {name: _amount(name, value) for name, value in terms.wanted.items()}
+    held = {name: _declared(metering, name).to_units(quantity) for name, quantity in quantities.items()}
+    amounts = Amounts(quantities[terms.meter], held)
+    if not any(callable(value) for value in terms.wanted.values()):
+        terms.fixed = (catalog, amounts)
+    return amounts
+
+
 def _declared(metering: Metering, name: str) -> Meter:
     """A meter that the decorator names. Not in the catalog, it is the host's mistake, never the caller's."""
     try:
@@ -138,25 +168,24 @@ def _declared(metering: Metering, name: str) -> Meter:
         raise ConfigurationError(f"@metered names {name!r}, which the catalog does not know") from None
 
 
-def _let_in(metering: Metering, terms: Terms) -> Call | Replay:
+def _let_in(metering: Metering, terms: Terms, asked: Request) -> Call | Replay:
     try:
-        _check_size()
-        amounts = {name: _amount(name, value) for name, value in terms.wanted.items()}
-        held = {name: _declared(metering, name).to_units(amount) for name, amount in amounts.items()}
-        idempotency = _idempotency(metering)
+        _check_size(asked)
+        quantity, held = _amounts(metering, terms)
+        idempotency = _idempotency(metering, asked)
     except (MeteringError, HTTPException):
         _check_caller(metering, terms)  # a stranger is told that it is one, whatever else is wrong
         raise
     if rehearsing():
         customer = metering.customer_of() if metering.customer_of else None
-        return rehearsed(metering, Ask(held, customer=customer or ""), terms.meter, amounts[terms.meter])
+        return rehearsed(metering, Ask(held, customer=customer or ""), terms.meter, quantity)
     if metering.customer_of is None:
-        digest, partition = bearer_of(metering, api_key(request))
+        digest, partition = bearer_of(metering, api_key(asked))
         ask = Ask(held, key_digest=digest, scope=terms.scope, idempotency=idempotency)
     else:
         ask = Ask(held, customer=_signed_in(metering.customer_of), idempotency=idempotency)
         partition = metering.runtime.intake.partition(ask.customer)
-    return let_in(metering, ask, partition, terms.meter, amounts[terms.meter])
+    return let_in(metering, ask, partition, terms.meter, quantity)
 
 
 def _signed_in(customer_of: CustomerOf) -> str:
@@ -176,9 +205,11 @@ def _check_caller(metering: Metering, terms: Terms) -> None:
         check_caller(metering, api_key(request), terms.scope)
 
 
-def _check_size() -> None:
+def _check_size(asked: Request) -> None:
     """Raises RequestEntityTooLarge before anything is reserved, rather than where the view first looks at the body."""
-    size, most = request.content_length, request.max_content_length
+    if not asked.environ.get("CONTENT_LENGTH"):
+        return
+    size, most = asked.content_length, asked.max_content_length
     if size is not None and most is not None and size > most:
         raise RequestEntityTooLarge(f"The body holds {size} bytes; at most {most} are taken.")
 
@@ -193,22 +224,22 @@ def _amount(meter: str, value: Quantity) -> Decimal:
         raise BadQuantity(f"{meter}: the request does not say how much: {error}", meter=meter) from None
 
 
-def _idempotency(metering: Metering) -> IdempotencyKey | None:
-    key = request.headers.get("Idempotency-Key")
+def _idempotency(metering: Metering, asked: Request) -> IdempotencyKey | None:
+    key = asked.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return None
-    content_type = (request.content_type or "").encode()
+    content_type = (asked.content_type or "").encode()
     return idempotency_key(
         key,
-        method=request.method,
-        route=_route(),
-        request=(request.full_path.encode(), content_type, request.get_data(cache=True)),
+        method=asked.method,
+        route=_route(asked),
+        request=(asked.full_path.encode(), content_type, asked.get_data(cache=True)),
         window_seconds=metering.settings.idempotency_window_seconds,
     )
 
 
-def _route() -> str:
-    return request.url_rule.rule if request.url_rule else request.path
+def _route(asked: Request) -> str:
+    return asked.url_rule.rule if asked.url_rule else asked.path
 
 
 # -- the view and after it ---------------------------------------------------------------------------------------
@@ -217,18 +248,20 @@ def _route() -> str:
 def _answer(metering: Metering, view: Callable[..., Any], args: Any, kwargs: Any) -> Response:
     """The view's answer; what an error that it raises is answered with, if the app knows one, is an answer too."""
     try:
-        return make_response(current_app.ensure_sync(view)(*args, **kwargs))
+        return make_response(view(*args, **kwargs))
     except LimitExceeded as refused:
         return _refused(metering, refused)
     except Exception as error:
         return make_response(current_app.handle_user_exception(error))
 
 
-def _finish(metering: Metering, terms: Terms, call: Call, response: Response, started: float) -> Response:
+def _finish(
+    metering: Metering, terms: Terms, asked: Request, call: Call, response: Response, started: float
+) -> Response:
     if not _charged(terms, response):
         _calls(metering).release(call)
         return _with_headers(metering, response, call.admission.given_back(), call.admission)
-    facts = {"path": _route(), "method": request.method, "status": response.status_code}
+    facts = {"path": _route(asked), "method": asked.method, "status": response.status_code}
     if response.is_streamed:
         _settle_on_close(metering, call, response, facts, started)
         return _with_headers(metering, response, call.admission.meters, call.admission)
@@ -241,9 +274,15 @@ def _finish(metering: Metering, terms: Terms, call: Call, response: Response, st
         settlement = _calls(metering).settle(call, _timed(facts, started), answer=stored)
     except MeteringError as refused:
         return problem(refused, metering.clock)
+    return _with_headers(metering, response, _after(settlement, call.admission), call.admission)
+
+
+def _after(settlement: Settlement, admission: Admission) -> Sequence[MeterStanding]:
+    """Where all meters of a call stand that has settled; those it did not use have what it held of them back."""
+    if len(settlement.meters) == len(admission.meters):
+        return settlement.meters
     settled = {standing.meter for standing in settlement.meters}
-    unsettled = [standing for standing in call.admission.given_back() if standing.meter not in settled]
-    return _with_headers(metering, response, [*settlement.meters, *unsettled], call.admission)
+    return [*settlement.meters, *(one for one in admission.given_back() if one.meter not in settled)]
 
 
 def _charged(terms: Terms, response: Response) -> bool:

@@ -17,7 +17,7 @@ from metering.clock import Clock
 from metering.errors import IntakeUnavailable, InvalidUsage, UndeclaredMeter, UnknownCustomer
 from metering.failpoints import visit
 from metering.intake.admission import Intake
-from metering.intake.event import UsageEvent, make_event
+from metering.intake.event import UsageEvent, group_of, op_of, properties_text, units_of
 from metering.intake.values import Admission, IdempotencyKey, Settlement
 
 CALL_SOURCE = "call"
@@ -76,12 +76,13 @@ class Call:
     def _identity(self) -> tuple[str, str]:
         """What the events' ids begin with, and what tells their payload.
 
+        Without a key both are the reservation: nobody else can name it, so nothing else can come under its name.
         With an Idempotency-Key that is the key in its window: should the view run again, because nobody could store or
         find the first answer, its usage counts once all the same. A later window counts anew: no key is free for ever.
         """
         idem = self.idempotency
         if idem is None:
-            return self.admission.rid, ""
+            return self.admission.rid, self.admission.rid
         window = self.admission.admitted // (idem.window_ms * 1000)
         return f"{idem.digest}.{window}", idem.fingerprint
 
@@ -89,23 +90,27 @@ class Call:
         """What the call used, an event a meter. The main meter is always recorded, others when they were used."""
         found = []
         identity, payload = self._identity()
-        for standing in self.admission.meters:
+        admission, text = self.admission, properties_text(properties)
+        for standing in admission.meters:
             meter = self.catalog.meter(standing.meter)
             quantity = self.used.get(meter.key)
             if quantity is None:
                 continue
             if not quantity and meter.key != self.main_meter and meter.key not in self.outright and not meter.observes:
                 continue
-            event = make_event(
-                meter,
-                customer=self.customer,
-                quantity=quantity,
+            op = op_of(meter, outright=meter.key in self.outright)
+            event = UsageEvent(
+                customer=admission.customer,
+                meter=meter.key,
+                op=op,
+                units=units_of(meter, op, quantity),
+                time=admission.admitted,
+                admitted=admission.admitted,
                 source=CALL_SOURCE,
                 id=f"{identity}:{meter.key}",
-                admitted=self.admission.admitted,
-                outright=meter.key in self.outright,
-                properties=properties,
-                key_id=self.admission.key_id,
+                key_id=admission.key_id,
+                grp=group_of(meter, properties),
+                properties=text,
                 payload=payload,
             )
             found.append(event)

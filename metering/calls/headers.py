@@ -8,8 +8,8 @@ that is nearest to its end; its reset is in seconds since the epoch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from metering.catalog import Meter
 from metering.clock import to_micros
@@ -19,8 +19,7 @@ MAX_INTEGER = 999_999_999_999_999  # RFC 9651: the largest integer of a structur
 SECOND = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One limit or rate as the fields tell it. `resets_at` in seconds since the epoch, None: never."""
 
     policy: str

@@ -39,6 +39,13 @@ RESERVED_DIMENSION = "subject"
 class Noun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __copy__(self) -> Self:
+        """Without what was computed from the fields: a copy is made to change them."""
+        copied = super().__copy__()
+        for computed in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[computed]
+        return copied
+
 
 class Meter(Noun):
     """What is counted. `event_type` and `value_property` say which events it reads and where their quantity is."""
@@ -70,16 +77,16 @@ class Meter(Noun):
             raise ValueError(f'group_by: "{RESERVED_DIMENSION}" always means the customer')
         return self
 
-    @property
+    @cached_property
     def aggregates(self) -> Aggregation:
         """What is to be known of how it aggregates."""
         return AGGREGATIONS[self.aggregation]
 
-    @property
+    @cached_property
     def is_level(self) -> bool:
         return self.kind == "level"
 
-    @property
+    @cached_property
     def counts_live(self) -> bool:
         """Whether the intake keeps a live counter of it, so that a limit can hold it."""
         return self.is_level or self.aggregates.summed
@@ -98,6 +105,10 @@ class Meter(Noun):
         """
         if type(value) is int and not self.scale and 0 <= value <= MAX_UNITS:
             return value  # what nearly all calls count
+        if type(value) is Decimal and not self.scale and value.is_finite():
+            units = int(value)
+            if units == value and 0 <= units <= MAX_UNITS:
+                return units
         try:
             scaled = EXACT.scaleb(exact(value), self.scale)
         except Inexact:

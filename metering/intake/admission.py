@@ -6,6 +6,7 @@ full, once, however often it is sent; a reservation whose process died comes fre
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from redis import Redis
@@ -77,7 +78,7 @@ class Intake:
             return Replay(answer[1].decode(), answer[3], int(answer[2]) if answer[2] else None)
         if code not in ("ok", "limit", "rate"):
             raise refusal(code, answer[1:])
-        period = Span(int(answer[3]), from_micros(int(answer[4])), from_micros(int(answer[5])))
+        period = _span(answer[3], answer[4], answer[5])
         rates = tuple(_rates(answer[7:9]))
         standings = tuple(_standings(tuple(ask.reserve), answer[9:], width=4))
         if code == "limit":
@@ -253,7 +254,7 @@ class Intake:
             customer=customer,
             plan=reply[1].decode(),
             status=reply[2].decode(),
-            period=Span(int(reply[3]), from_micros(int(reply[4])), from_micros(int(reply[5]))),
+            period=_span(reply[3], reply[4], reply[5]),
             meters=tuple(_standings(names, reply[8:], width=4)),
             rates=tuple(_rates(reply[6:8])),
         )
@@ -263,6 +264,12 @@ class Intake:
             return live_kind(self.meters[meter])
         except KeyError:
             raise UnknownMeter(f"there is no meter {meter!r}", meter=meter) from None
+
+
+@lru_cache(maxsize=1024)
+def _span(id: bytes, starts: bytes, ends: bytes) -> Span:
+    """A period as the scripts tell it; all calls of a customer, and most customers, have the same."""
+    return Span(int(id), from_micros(int(starts)), from_micros(int(ends)))
 
 
 def _rates(answers: Sequence[bytes]) -> Iterator[RateStanding]:

@@ -141,7 +141,7 @@ def make_event(
     for name, value in (("source", source), ("id", id)):
         if not value or len(value) > MAX_NAME or UNSTORABLE.search(value):
             raise InvalidUsage(f"{name} must hold 1 to {MAX_NAME} characters, no NUL nor half a surrogate", field=name)
-    text = _properties_text(properties or {})
+    text = properties_text(properties or {})
     stated = f"{meter.key} {op} {units} {time} {text}"
     return UsageEvent(
         customer=customer,
@@ -197,15 +197,16 @@ def group_of(meter: Meter, properties: Mapping[str, Any]) -> str:
 def look_up(properties: Mapping[str, Any], path: str) -> Any:
     """The value at a JSON path such as `$.a.b`, or None."""
     value: Any = properties
-    for name in _steps(path):
-        if not isinstance(value, Mapping) or name not in value:
+    for name in _names(path):
+        if not (type(value) is dict or isinstance(value, Mapping)) or name not in value:
             return None
         value = value[name]
     return value
 
 
 @cache
-def _steps(path: str) -> list[str]:
+def _names(path: str) -> list[str]:
+    """The names on the way of a path; there are no more paths than the catalog has."""
     return path.split(".")[1:]
 
 
@@ -217,7 +218,8 @@ def _group_value(properties: Mapping[str, Any], path: str) -> str:
     return "" if value is None else str(value)[:MAX_GROUP_VALUE]
 
 
-def _properties_text(properties: Mapping[str, Any]) -> str:
+def properties_text(properties: Mapping[str, Any]) -> str:
+    """Raises InvalidUsage for what cannot be stored."""
     try:
         text = exact_json.write(properties, sort_keys=True)  # equal properties are told by equal texts
     except TypeError as error:

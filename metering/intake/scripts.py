@@ -6,9 +6,10 @@ from importlib import resources
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from metering.errors import IntakeUnavailable
+from metering.intake.wire import execute
 
 
 @cache
@@ -34,9 +35,9 @@ def run(redis: Redis, name: str, partition: int, *args: str | bytes | int | floa
     key = prefix(partition)
     try:
         try:
-            return _execute(redis, "EVALSHA", digest, 1, key, *args)
+            return execute(redis, "EVALSHA", digest, 1, key, *args)
         except NoScriptError:
-            return _execute(redis, "EVAL", text, 1, key, *args)
+            return execute(redis, "EVAL", text, 1, key, *args)
     except RedisError as error:
         raise IntakeUnavailable("Redis did not answer") from error
 
@@ -48,24 +49,3 @@ def redis_run(redis: Redis) -> str:
     """
     answer: dict[str, Any] = redis.info("server")
     return str(answer["run_id"])
-
-
-def _execute(redis: Redis, *command: str | bytes | int | float) -> Any:
-    """One command on a connection of the client's pool.
-
-    The client's own way wraps each command in retries and telemetry that are not used here and cost more time than all
-    the rest of it; every metered call comes through here twice.
-    """
-    pool = redis.connection_pool
-    connection = pool.get_connection()
-    try:
-        connection.send_command(*command)  # type: ignore[no-untyped-call]
-        return connection.read_response()
-    except ResponseError:
-        raise
-    except BaseException:
-        # An answer that was not read must not become that of the next command.
-        connection.disconnect()  # type: ignore[no-untyped-call]
-        raise
-    finally:
-        pool.release(connection)

@@ -114,7 +114,7 @@ class World:
         return self.intake.record(self.intake.partition(events[0].customer), events, now=self.now, **more)
 
     def reserve(self, reserve: Mapping[str, int], customer: str = "acme", **more: Any) -> Admission:
-        rid = f"r{next(self.numbers)}"
+        rid = f"{next(self.numbers):032x}"
         ask = Ask(reserve=reserve, customer=customer, **more)
         admission = self.intake.reserve(ask, rid=rid, partition=self.intake.partition(customer), now=self.now)
         assert not isinstance(admission, Replay)
