@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import decorator, drain, growth
+from benchmarks import decorator, drain, growth, queries
 
-BENCHMARKS = {"decorator": decorator.run, "drain": drain.run, "growth": growth.run}
+BENCHMARKS = {"decorator": decorator.run, "drain": drain.run, "growth": growth.run, "queries": queries.run}
 
 
 def main() -> int:
