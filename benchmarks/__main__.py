@@ -6,9 +6,15 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import decorator, drain, growth, ingest
+from benchmarks import decorator, drain, growth, ingest, queries
 
-BENCHMARKS = {"decorator": decorator.run, "drain": drain.run, "growth": growth.run, "ingest": ingest.run}
+BENCHMARKS = {
+    "decorator": decorator.run,
+    "drain": drain.run,
+    "growth": growth.run,
+    "ingest": ingest.run,
+    "queries": queries.run,
+}
 
 
 def main() -> int:

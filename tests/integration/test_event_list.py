@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 from sqlalchemy import event as sqlalchemy_event
@@ -183,6 +183,7 @@ def test_a_wrong_cursor_is_refused(told: World, cursor: str) -> None:
         list_events(told.session, EventFilter(), cursor=cursor)
 
 
+@settings(deadline=None)
 @given(micros=st.integers(-(10**15), 10**17), digest=st.binary(min_size=16, max_size=16))
 def test_a_cursor_stands_for_the_place_it_was_made_of(micros: int, digest: bytes) -> None:
     time = EPOCH + timedelta(microseconds=micros)

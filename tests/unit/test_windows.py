@@ -6,7 +6,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.errors import InvalidQuery
@@ -156,6 +156,7 @@ def test_a_range_that_is_none_is_refused(start: datetime, end: datetime) -> None
 QUARTER = timedelta(minutes=15)  # every offset and every move of a clock is a multiple of it, but for St. John's
 
 
+@settings(deadline=None)
 @given(
     zone=st.sampled_from([name for name in ZONES if name != "America/St_Johns"]),
     start=st.datetimes(datetime(2009, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
