@@ -131,8 +131,7 @@ def _record(
         _check_held(metering, unknown)
     moves = _look(metering, parts, now, enforce)
     with _room(metering, moves.values() if enforce else ()):
-        for part in parts:
-            _write(metering, part, now)
+        _write_all(metering, parts, now)
     _hold(metering, unknown, caller, now)
 
 
@@ -161,6 +160,19 @@ def _write(metering: Metering, part: Part, now: datetime, enforce: bool = False)
         )
 
     _translated(metering, part, write)
+
+
+def _write_all(metering: Metering, parts: Sequence[Part], now: datetime) -> None:
+    settings = metering.settings
+    recorded = metering.runtime.intake.record_all(
+        [(part.partition, part.events) for part in parts],
+        now=now,
+        identity_window_seconds=settings.identity_window_seconds,
+        backlog_limit=settings.backlog_limit,
+    )
+    for part, done in zip(parts, recorded, strict=True):
+        if not done:
+            _write(metering, part, now)  # for what it says, or for what it needs first
 
 
 def _look(metering: Metering, parts: Sequence[Part], now: datetime, enforce: bool) -> Mapping[tuple[int, str], Moved]:
@@ -203,12 +215,10 @@ def _is_plain(metering: Metering, part: Part) -> bool:
 
 def _check_remembered(metering: Metering, parts: Sequence[Part]) -> None:
     """Raises UsageConflict; costs a fraction of a look."""
-    intake = metering.runtime.intake
-    items = [
-        part.placed[item].origin.index for part in parts for item in intake.conflicting(part.partition, part.events)
-    ]
-    if items:
-        raise _conflict(items)
+    taken = metering.runtime.intake.conflicting([(part.partition, part.events) for part in parts])
+    if taken:
+        places = {one.event.digest: one.origin.index for part in parts for one in part.placed}
+        raise _conflict([places[event.digest] for event in taken])
 
 
 @contextmanager

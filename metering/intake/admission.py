@@ -31,6 +31,7 @@ from metering.intake.values import (
     Span,
     Standing,
 )
+from metering.intake.wire import execute_all
 
 MAX_EVENTS_PER_SCRIPT = 500
 """More would keep Redis from answering anybody else for too long."""
@@ -163,7 +164,24 @@ class Intake:
             IntakeUnavailable: unknown whether they were recorded; send them again.
         """
         head = [to_micros(now), int(enforce), int(identity_window_seconds * 1000), backlog_limit, 0, 0]
-        return int(self._record(partition, head, events)[1])
+        reply = scripts.run(self.redis, "record", partition, *self._arguments(head, events))
+        return int(self._recorded(reply, events)[1])
+
+    def record_all(
+        self,
+        parts: Sequence[tuple[int, Sequence[UsageEvent]]],
+        *,
+        now: datetime,
+        identity_window_seconds: float,
+        backlog_limit: int,
+    ) -> list[bool]:
+        """Record runs of events, each of one partition, in one round trip; for each whether it was recorded.
+
+        One that was not is refused by `record`, which says why. Raises IntakeUnavailable: unknown what was recorded.
+        """
+        head = [to_micros(now), 0, int(identity_window_seconds * 1000), backlog_limit, 0, 0]
+        calls = [(partition, self._arguments(head, events)) for partition, events in parts]
+        return [reply[0] == b"ok" for reply in scripts.run_all(self.redis, "record", calls)]
 
     def look(
         self,
@@ -183,19 +201,22 @@ class Intake:
         head: list[Any] = [to_micros(now), int(enforce), 1, backlog_limit, 1, len(carried)]
         for place, moved in carried.items():
             head += [place, moved.units]
-        _, fresh, *found = self._record(partition, head, events)
+        reply = scripts.run(self.redis, "record", partition, *self._arguments(head, events))
+        _, fresh, *found = self._recorded(reply, events)
         moves = dict(carried)
         for start in range(0, len(found), 5):
             place, customer, meter, units, limited = found[start : start + 5]
             moves[place.decode()] = Moved(customer.decode(), meter.decode(), int(units), bool(limited))
         return int(fresh), moves
 
-    def _record(self, partition: int, head: list[Any], events: Sequence[UsageEvent]) -> Any:
-        args = head
+    def _arguments(self, head: Sequence[Any], events: Sequence[UsageEvent]) -> list[Any]:
+        args = list(head)
         for event in events:
             args += [event.digest, event.payload, event.customer, event.meter, self._kind(event.meter)]
             args += [event.op, event.units, event.time, event.message()]
-        reply = scripts.run(self.redis, "record", partition, *args)
+        return args
+
+    def _recorded(self, reply: Any, events: Sequence[UsageEvent]) -> Any:
         code = reply[0].decode()
         if code == "ok":
             return reply
@@ -208,15 +229,22 @@ class Intake:
             raise refused
         raise record_refusal(code, reply[1:])
 
-    def conflicting(self, partition: int, events: Sequence[UsageEvent]) -> list[int]:
-        """The places of events whose identity is remembered with another payload. Raises IntakeUnavailable."""
-        key = scripts.prefix(partition) + "d:"
+    def conflicting(self, parts: Sequence[tuple[int, Sequence[UsageEvent]]]) -> list[UsageEvent]:
+        """Those whose identity is remembered with another payload. Raises IntakeUnavailable."""
+        commands = [
+            ("MGET", *[f"{scripts.prefix(partition)}d:{event.digest}" for event in events])
+            for partition, events in parts
+        ]
         try:
-            remembered: list[Any] = self.redis.mget([key + event.digest for event in events])
+            answers = execute_all(self.redis, commands)
         except RedisError as error:
             raise IntakeUnavailable("Redis did not answer") from error
-        pairs = enumerate(zip(events, remembered, strict=True))
-        return [item for item, (event, known) in pairs if known is not None and known.decode() != event.payload]
+        return [
+            event
+            for (_, events), remembered in zip(parts, answers, strict=True)
+            for event, payload in zip(events, remembered, strict=True)
+            if payload is not None and payload.decode() != event.payload
+        ]
 
     def known(self, customers: Iterable[str]) -> set[str]:
         """Those of `customers` whose state is in Redis. Raises IntakeUnavailable."""

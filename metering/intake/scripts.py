@@ -1,5 +1,6 @@
 """The Lua scripts, loaded once: each is the prelude followed by its own file."""
 
+from collections.abc import Sequence
 from functools import cache
 from hashlib import sha1
 from importlib import resources
@@ -9,7 +10,9 @@ from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from metering.errors import IntakeUnavailable
-from metering.intake.wire import execute
+from metering.intake.wire import execute, execute_all
+
+Argument = str | bytes | int | float
 
 
 @cache
@@ -25,7 +28,7 @@ def _source(name: str) -> tuple[str, str]:
     return text, sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def run(redis: Redis, name: str, partition: int, *args: str | bytes | int | float) -> Any:
+def run(redis: Redis, name: str, partition: int, *args: Argument) -> Any:
     """Run a script on a partition.
 
     Raises:
@@ -40,6 +43,24 @@ def run(redis: Redis, name: str, partition: int, *args: str | bytes | int | floa
             return execute(redis, "EVAL", text, 1, key, *args)
     except RedisError as error:
         raise IntakeUnavailable("Redis did not answer") from error
+
+
+def run_all(redis: Redis, name: str, calls: Sequence[tuple[int, Sequence[Argument]]]) -> list[Any]:
+    """Run a script on several partitions, each with its arguments, in one round trip.
+
+    Raises:
+        IntakeUnavailable: Redis did not answer. Which of them ran is unknown; all scripts may be run again.
+    """
+    _, digest = _source(name)
+    commands = [("EVALSHA", digest, 1, prefix(partition), *args) for partition, args in calls]
+    try:
+        answers = execute_all(redis, commands)
+    except RedisError as error:
+        raise IntakeUnavailable("Redis did not answer") from error
+    return [
+        run(redis, name, partition, *args) if isinstance(answer, RedisError) else answer
+        for answer, (partition, args) in zip(answers, calls, strict=True)
+    ]
 
 
 def redis_run(redis: Redis) -> str:
