@@ -22,6 +22,7 @@ from metering.errors import (
     UnknownCustomer,
     UsageConflict,
 )
+from metering.failpoints import visit
 from metering.ids import new_id
 from metering.intake.admission import MAX_EVENTS_PER_SCRIPT
 from metering.intake.cloudevents import CloudEvent, EventFault
@@ -131,6 +132,7 @@ def _record(
         _check_held(metering, unknown)
     moves = _look(metering, parts, now, enforce)
     with _room(metering, moves.values() if enforce else ()):
+        visit("ingest.looked")
         _write_all(metering, parts, now)
     _hold(metering, unknown, caller, now)
 
@@ -170,6 +172,7 @@ def _write_all(metering: Metering, parts: Sequence[Part], now: datetime) -> None
         identity_window_seconds=settings.identity_window_seconds,
         backlog_limit=settings.backlog_limit,
     )
+    visit("ingest.recorded")
     for part, done in zip(parts, recorded, strict=True):
         if not done:
             _write(metering, part, now)  # for what it says, or for what it needs first

@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -46,7 +46,7 @@ SOON_SECONDS = 0.1
 LONGER_THAN_A_CLAIM = timedelta(seconds=160)
 
 PLACES = {
-    "web": ("call.admitted", "call.before_settle", "call.settled"),
+    "web": ("call.admitted", "call.before_settle", "call.settled", "ingest.looked", "ingest.recorded"),
     "drain": ("drain.before_trim", "drain.read", "drain.before_commit", "drain.committed"),
     "worker": ("stripe.before_send", "stripe.accepted"),
 }
@@ -246,7 +246,8 @@ def running_product(home: Path) -> Iterator[Product]:
                     partitions=runtime.settings.partitions,
                     now=runtime.clock(),
                 )
-                _, made = create_key(session, customer, name="k", scopes=["meter"], now=runtime.clock())
+                scopes = ["meter", "events:write"]
+                _, made = create_key(session, customer, name="k", scopes=scopes, now=runtime.clock(), by_operator=True)
             Keeper(runtime).send_state()
         product.api_key = made.secret
         try:
@@ -285,26 +286,35 @@ class Clients:
             count += 1
             quantity = count % 7 + 1
             key = f"{number}-{count}"
-            self._call(key, quantity)
-            with self._lock:
-                self._log.write(json.dumps({"key": key, "n": quantity}) + "\n")
-                self._log.flush()
-                os.fsync(self._log.fileno())
+            self._until(
+                (200,),
+                *("POST", f"/api/v1/work?n={quantity}", None, {"Idempotency-Key": key}),
+                meanwhile=(409,),
+            )
+            self._note({key: quantity})
 
-    def _call(self, key: str, quantity: int) -> None:
+    def _note(self, acknowledged: Mapping[str, int]) -> None:
+        """On the disk before the next one is sent."""
+        with self._lock:
+            self._log.writelines(json.dumps({"key": key, "n": n}) + "\n" for key, n in acknowledged.items())
+            self._log.flush()
+            os.fsync(self._log.fileno())
+
+    def _until(self, wanted: Sequence[int], *request: Any, meanwhile: Sequence[int] = ()) -> None:
+        """Send the same request again until it is answered as `wanted`."""
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while (status := self._try(key, quantity)) != 200:
-            assert status in (None, 409, 503), f"{key}: {status}"
-            assert time.monotonic() < deadline, f"{key} was never answered"
+        while (status := self._try(*request)) not in wanted:
+            assert status in (None, 503, *meanwhile), f"{request[:2]}: {status}"
+            assert time.monotonic() < deadline, f"{request[:2]} was never answered"
             self._stop.wait(0.02)
 
-    def _try(self, key: str, quantity: int) -> int | None:
+    def _try(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> int | None:
         """The status of the answer; None when there was none."""
         self.attempts += 1
-        headers = {"Authorization": f"Bearer {self._api_key}", "Idempotency-Key": key}
+        headers = {"Authorization": f"Bearer {self._api_key}", **headers}
         connection = http.client.HTTPConnection(*self._address, timeout=5)
         try:
-            connection.request("POST", f"/api/v1/work?n={quantity}", headers=headers)
+            connection.request(method, path, body, headers)
             response = connection.getresponse()
             response.read()
         except (OSError, http.client.HTTPException):
