@@ -9,6 +9,10 @@ COMPILE = $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-he
 # Tried in this order. The wheel that brings a Redis has none for 3.13 yet, so what has one comes first.
 PYTHONS = python3.12 python3.11 python3 python3.13 python3.14
 
+# A test process a core, each with servers of its own; the tests that start whole products share one of them, one after
+# another. TESTS="-n 0 --pdb" and the like do without.
+PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadgroup
+
 # Where bytecode is not kept, each of the many processes compiles everything anew: seconds at every start.
 export PYTHONDONTWRITEBYTECODE =
 
@@ -27,7 +31,7 @@ run: setup assets ## start everything on this machine: servers, web, worker; Ctr
 
 test: lint assets ## lint, then all tests against the real servers
 	@echo "== tests"
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 lint: setup ## style, types, and the direction of the imports
 	@echo "== lint"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -24,6 +25,10 @@ from tests.browser import gate
 from tests.browser.gate import pytest_runtest_setup  # noqa: F401 - pytest finds it here
 from tests.factories.world import PARTITIONS, START, World
 from tests.faults import counts
+
+# How long an example of Hypothesis takes says how busy the machine is, and nothing of the code.
+hypothesis.settings.register_profile("product", deadline=None)
+hypothesis.settings.load_profile("product")
 
 # Deleting a handful of rows is far cheaper than truncating some forty tables; foreign keys are not looked at meanwhile.
 EMPTY = """

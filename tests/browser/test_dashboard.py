@@ -13,7 +13,7 @@ from tests.browser.conftest import Visit
 from tests.factories.people import make_user
 from tests.factories.world import World
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
 
 SOON_MS = 3_000
 FREE_CALLS = 1_000

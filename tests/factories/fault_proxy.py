@@ -6,6 +6,8 @@ from contextlib import suppress
 
 from sqlalchemy import make_url
 
+from tests.factories.processes import free_ports
+
 CHUNK = 65536
 
 
@@ -17,9 +19,7 @@ class FaultProxy:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_ports()
         self.mend()
 
     def mend(self) -> None:

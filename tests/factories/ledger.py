@@ -1,29 +1,26 @@
 """A world that reports to the stand-in: usage recorded as ever, one clock for both, and the books of both sides."""
 
-import os
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
+from metering import failpoints
 from metering.models import Customer, LedgerEntry, StripeReport
 from metering.stripe_sync.gateway import STANDIN, StripeApi, connect
 from metering.stripe_sync.ledger import LedgerStatus, ledger_status, owe
 from metering.stripe_sync.meters import find_meters, link_meters
 from metering.stripe_sync.sender import SendReport, send_due
+from tests.factories.forks import FORKS
 from tests.factories.standin import KEY, StandinProcess
 from tests.factories.world import World
 
 SETTLE_SECONDS = 120.0
 METER_EVENTS = "/v1/billing/meter_events"
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass
@@ -136,9 +133,11 @@ class Books:
     def sender_process(self, failpoint: str | None = None) -> int:
         """A sender as a process of its own, which runs once; its exit code."""
         url = self.engine.url.render_as_string(hide_password=False)
-        command = [sys.executable, "-m", "tests.factories.ledger", url, self.standin.url, self.world.now.isoformat()]
-        env = {**os.environ, **({"METERING_FAILPOINT": failpoint} if failpoint else {})}
-        return subprocess.run(command, env=env, cwd=ROOT, timeout=60, check=False).returncode
+        process = FORKS.Process(target=send_once, args=(url, self.standin.url, self.world.now, failpoint))
+        process.start()
+        process.join(60)
+        assert process.exitcode is not None, "the sender does not end"
+        return process.exitcode
 
 
 def owed_rows(books: Books, customers: int = 1, hours: int = 1) -> None:
@@ -158,17 +157,11 @@ def arm(books: Books, kind: str, **more: object) -> None:
     books.standin.set("faults", kind=kind, path=METER_EVENTS, method="POST", **more)
 
 
-def main(database_url: str, stripe_url: str, now: str) -> None:
-    from sqlalchemy import create_engine
-
-    moment = datetime.fromisoformat(now)
+def send_once(database_url: str, stripe_url: str, now: datetime, failpoint: str | None) -> None:
+    failpoints.arm(failpoint)
     gateway = connect(KEY, standin=True, api_base=stripe_url)
-    send_due(sessionmaker(create_engine(database_url)), gateway, clock=lambda: moment, limit=100)
+    send_due(sessionmaker(create_engine(database_url)), gateway, clock=lambda: now, limit=100)
 
 
 def at_hour(moment: datetime, offset: int = 0) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0) + timedelta(hours=offset)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

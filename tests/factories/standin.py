@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
-import subprocess
 import sys
 import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import flask
 import requests
 import stripe
 
+from metering.stripe_sync.standin import __main__ as standin_main
 from metering.stripe_sync.standin import create_standin
+from tests.factories.forks import FORKS
 
 KEY = "sk_test_standin"
 PATIENCE_SECONDS = 20
@@ -54,14 +58,15 @@ class StandinProcess(Inspected):
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "metering.stripe_sync.standin", "--port", "0", "--store", str(self.store)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        said = self.process.stdout.readline()
-        if not said:
-            code = self._end(signal.SIGKILL)
-            raise ChildProcessError(f"the stand-in did not start: exit code {code}")
-        self.url = said.split()[-1]
+        ours, theirs = FORKS.Pipe(duplex=False)
+        self.process = FORKS.Process(target=run_standin, args=(self.store, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        with ours:
+            said = ours.recv() if ours.poll(PATIENCE_SECONDS) else "nothing"
+        if "http" not in said:
+            raise ChildProcessError(f"the stand-in did not start, exit code {self._end(signal.SIGKILL)}: {said}")
+        self.url: str = said.split()[-1]
 
     def kill(self) -> None:
         """As the kernel would: nothing is flushed, nobody says goodbye."""
@@ -91,12 +96,31 @@ class StandinProcess(Inspected):
         return response.json()
 
     def _end(self, number: int) -> int:
-        if self.process.poll() is None:
+        if self.process.exitcode is None and self.process.pid is not None:
             os.kill(self.process.pid, number)
-        code = self.process.wait(PATIENCE_SECONDS)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
+        self.process.join(PATIENCE_SECONDS)
+        assert self.process.exitcode is not None, "the stand-in does not end"
+        return self.process.exitcode
+
+
+def run_standin(store: Path, said: Connection) -> None:
+    """What `python -m metering.stripe_sync.standin` runs; what that says first goes to `said`."""
+    sys.argv = ["standin", "--port", "0", "--store", str(store)]
+    sys.stdout, sys.stderr = _Told(said, sys.stdout), _Told(said, sys.stderr)
+    sys.exit(standin_main.main())
+
+
+class _Told(io.StringIO):
+    """An output that somebody else reads too, as long as they care."""
+
+    def __init__(self, reader: Connection, shown: TextIO) -> None:
+        super().__init__()
+        self._reader, self._shown = reader, shown
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._reader.send(text)
+        return self._shown.write(text)
 
 
 class InProcessStandin(Inspected):

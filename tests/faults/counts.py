@@ -18,4 +18,4 @@ def show(terminalreporter: Any) -> None:
     if told:
         terminalreporter.section("kills")
     for nodeid, value in sorted(told.items()):
-        terminalreporter.line(f"{nodeid.partition('[')[2].rstrip(']') or nodeid}: {value}")
+        terminalreporter.line(f"{nodeid.partition('[')[2].partition(']')[0]}: {value}")

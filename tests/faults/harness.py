@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from metering.initialise import initialise
 from metering.keeper import Keeper
 from metering.runtime import Runtime, build_runtime
 from metering.settings import Settings, load_settings
+from tests.factories.forks import FORKS
 from tests.factories.processes import alive
 
 DEADLINE_SECONDS = 30
@@ -51,10 +51,6 @@ PLACES = {
     "worker": ("stripe.before_send", "stripe.accepted"),
 }
 """Who comes to which place."""
-
-# Forking from a process that has everything imported and runs no thread makes a restart cost milliseconds.
-FORKS: ForkServerContext = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.faults.harness"])
 
 
 def settings_for(addresses: Addresses, **more: Any) -> Settings:

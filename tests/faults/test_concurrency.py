@@ -15,6 +15,8 @@ from metering.embedded import Addresses
 from tests.factories.world import PARTITIONS, World
 from tests.faults.crowd import PATIENCE_SECONDS, Client, Connection, Job, Log, Sampler, Web, web_processes
 
+pytestmark = pytest.mark.xdist_group("products")
+
 THREADS = 64
 LEASE_SECONDS = 2
 JOBS = 5_000

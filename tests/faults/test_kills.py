@@ -18,6 +18,8 @@ from tests.factories.standin import KEY, StandinProcess
 from tests.faults import counts
 from tests.faults.harness import Clients, Product, read_log, running_product, wait_until
 
+pytestmark = pytest.mark.xdist_group("products")
+
 EVERYBODYS = ("call.admitted", "call.settled", "drain.committed", "drain.before_trim", "stripe.accepted")
 """After admission, after the append, after COMMIT, before the trim, after Stripe accepted: there all are killed."""
 

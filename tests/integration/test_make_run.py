@@ -3,10 +3,8 @@
 import contextlib
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from metering.embedded import Embedded
-from tests.factories.processes import alive
+from tests.factories.processes import alive, free_ports
+
+pytestmark = pytest.mark.xdist_group("products")
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 90
@@ -88,7 +88,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_it_works_at_once_and_comes_back_with_its_data_after_any_kill(home: Path, tmp_path: Path) -> None:
-    port = two_free_ports()
+    port = free_ports(2)  # the stand-in takes the next one
 
     # Given a fresh machine: the line that is printed works, and Ctrl-C stops every process.
     first = Running(home, port, tmp_path / "1")
@@ -139,19 +139,6 @@ def test_it_works_at_once_and_comes_back_with_its_data_after_any_kill(home: Path
     assert fifth.used() == 4
     fifth.process.send_signal(signal.SIGTERM)
     assert fifth.ended() == 0
-
-
-def two_free_ports() -> int:
-    """A port that is free together with the next one, which the stand-in takes.
-
-    Below those that the kernel hands out by itself: it must stay free between the runs, whatever others do meanwhile.
-    """
-    while True:
-        port = random.randrange(10_000, 30_000)
-        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 1))
-            return port
 
 
 def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str]) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.factories.processes import free_ports
+
 DEADLINE_SECONDS = 10
 
 RUN = textwrap.dedent("""
@@ -181,15 +183,8 @@ def app(environ, start_response):
 """
 
 
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
-
-
-def test_killed_it_leaves_no_server_on_the_port(tmp_path: Path, port: int) -> None:
+def test_killed_it_leaves_no_server_on_the_port(tmp_path: Path) -> None:
+    port = free_ports()
     (tmp_path / "application.py").write_text(APPLICATION)
     gunicorn = [
         sys.executable, "-m", "gunicorn", "application:app", "--chdir", str(tmp_path), "--workers", "2",
