@@ -101,8 +101,8 @@ def test_an_object_that_holds_itself_is_shown_once() -> None:
 
 
 def test_bounds_are_said_in_words() -> None:
-    assert bounds_of({"minimum": 1, "maximum": 100_000}) == "at most 100,000, at least 1"
-    assert bounds_of({"minLength": 1, "maxLength": 64}) == "at most 64 characters"
+    assert bounds_of({"minimum": 1, "maximum": 100_000}) == "At least 1, at most 100,000"
+    assert bounds_of({"minLength": 1, "maxLength": 64}) == "At most 64 characters"
 
 
 def test_markdown_lets_no_html_through() -> None:

@@ -14,10 +14,10 @@ BOUNDS = (
     ("exclusiveMaximum", "below {}"),
     ("minLength", "{} or more characters"),
     ("maxLength", "at most {} characters"),
-    ("minItems", "{} or more"),
-    ("maxItems", "at most {}"),
-    ("minProperties", "{} or more"),
-    ("maxProperties", "at most {}"),
+    ("minItems", "{} or more of them"),
+    ("maxItems", "at most {} of them"),
+    ("minProperties", "{} or more entries"),
+    ("maxProperties", "at most {} entries"),
 )
 
 
@@ -102,11 +102,15 @@ class Reader:
 
 
 def bounds_of(schema: Described) -> str:
-    choices = [schema, *schema.get("anyOf", ())]
-    # An element that must not be empty is what everybody expects.
-    said = [words.format(f"{one[name]:,}") for one in choices for name, words in BOUNDS if one.get(name, 1) != 1]
-    said += [words.format(one[name]) for one in choices for name, words in BOUNDS[:4] if one.get(name) == 1]
-    return ", ".join(dict.fromkeys(said))
+    """What is said of a length of 1 goes without saying: it must not be empty."""
+    said = [
+        words.format(f"{one[name]:,}")
+        for one in (schema, *schema.get("anyOf", ()))
+        for name, words in BOUNDS
+        if name in one and not (name.startswith("min") and name != "minimum" and one[name] == 1)
+    ]
+    whole = ", ".join(dict.fromkeys(said))
+    return whole[:1].upper() + whole[1:]
 
 
 def quoted(value: Any) -> str:
