@@ -9,6 +9,7 @@ from metering.api.members import blueprint as members
 from metering.api.meter_query import blueprint as meter_query
 from metering.api.meters import blueprint as meters
 from metering.api.reference import blueprint as reference
+from metering.api.reference import problems
 from metering.api.reservations import blueprint as reservations
 from metering.api.sample import blueprint as sample
 from metering.api.stored_events import blueprint as stored_events
@@ -16,5 +17,5 @@ from metering.api.usage import blueprint as usage
 
 BLUEPRINTS = (
     *(events, stored_events, meters, meter_query, usage, entitlements, reservations),
-    *(customers, keys, members, alerts, sample, reference),
+    *(customers, keys, members, alerts, sample, reference, problems),
 )

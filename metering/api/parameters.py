@@ -121,6 +121,14 @@ def _without_null(schema: Described) -> Described:
     return {**shown, "anyOf": choices} if choices else shown
 
 
+def flat_query(query: Mapping[str, Any]) -> dict[str, Any]:
+    """As it is written in an address: the members of mappings as `name[key]`."""
+    flat: dict[str, Any] = {}
+    for name, value in query.items():
+        flat |= {f"{name}[{key}]": one for key, one in value.items()} if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
 def header_parameters(names: Sequence[str], example: Example) -> Iterator[Described]:
     for name in names:
         if name.lower() in NOT_PARAMETERS:

@@ -18,6 +18,7 @@ from metering.accounts.passwords import hash_password
 from metering.accounts.users import add_member
 from metering.api.openapi import Route
 from metering.api.operation import Content
+from metering.api.parameters import flat_query
 from metering.catalog import Meter
 from metering.models import ApiKey, Customer, User
 from metering.problems import to_json
@@ -152,7 +153,7 @@ def example_request(route: Route, ids: Mapping[str, Any]) -> dict[str, Any]:
     request: dict[str, Any] = {
         "path": path,
         "method": route.method,
-        "query_string": _flat(example.query),
+        "query_string": flat_query(example.query),
         "headers": dict(example.headers),
     }
     if example.body is not None:
@@ -161,11 +162,3 @@ def example_request(route: Route, ids: Mapping[str, Any]) -> dict[str, Any]:
         request["content_type"] = "application/octet-stream" if media == "*/*" else media
         request["data"] = example.body if raw else to_json(example.body)
     return request
-
-
-def _flat(query: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings are written `name[key]`; lists are repeated by the client."""
-    flat: dict[str, Any] = {}
-    for name, value in query.items():
-        flat |= {f"{name}[{key}]": one for key, one in value.items()} if isinstance(value, Mapping) else {name: value}
-    return flat

@@ -31,3 +31,13 @@ def test_it_can_be_kept_and_is_sent_again_only_when_it_changed(client: FlaskClie
 
     assert first.headers["Cache-Control"] == "public, max-age=300"
     assert (again.status_code, again.data) == (304, b"")
+
+
+def test_the_page_can_be_kept_too_and_holds_nothing_of_a_session(client: FlaskClient) -> None:
+    first = client.get("/api/docs")
+    again = client.get("/api/docs", headers={"If-None-Match": first.headers["ETag"]})
+
+    assert (first.status_code, first.mimetype) == (200, "text/html")
+    assert first.headers["Cache-Control"] == "public, max-age=300"
+    assert again.status_code == 304
+    assert "csrf" not in first.text

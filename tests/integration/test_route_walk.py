@@ -39,6 +39,8 @@ PAGES = {
     "GET /healthz": Page("anybody"),
     "GET /readyz": Page("anybody"),
     "GET /metrics": Page("anybody"),
+    "GET /problems/": Page("anybody"),
+    "GET /problems/<code>": Page("anybody", path={"code": "not-found"}),
     "GET /login": Page("anybody"),
     "POST /login": Page("anybody", 303, form={"email": "stranger@example.org", "password": PASSWORD}),
     "POST /logout": Page("anybody", 303, form={}),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import metering
-from metering import problems
+from metering import manual, problems
 from metering.errors import MeteringError
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
@@ -32,7 +32,7 @@ def codes() -> set[str]:
         if not STARTS_A_PROGRAM.search(module.name):
             import_module(module.name)
     own = {error.code for error in error_types() if error.__module__.startswith("metering.")}
-    return own | problems.STATUSES.keys() | problems.TITLES.keys()
+    return own | problems.STATUSES.keys() | problems.TITLES.keys() | set(problems.HTTP_CODES.values())
 
 
 def test_every_code_is_described_and_nothing_else(codes: set[str]) -> None:
@@ -44,8 +44,15 @@ def test_every_heading_is_an_entry_with_a_status() -> None:
 
 
 def test_codes_stand_in_alphabetical_order() -> None:
-    assert list(described()) == sorted(described())
+    for chapter in manual.chapters():
+        codes = [entry.code for entry in chapter.entries]
+        assert codes == sorted(codes)
+
+
+def test_the_product_reads_the_same_from_it() -> None:
+    assert {code: entry.status for code, entry in manual.entries().items()} == described()
+    assert [entry.code for entry in manual.entries().values() if not entry.gist] == []
 
 
 def test_each_status_is_the_one_that_is_answered(codes: set[str]) -> None:
-    assert described() == {code: problems.STATUSES.get(code, 400) for code in codes}
+    assert described() == {code: problems.status_of_code(code) for code in codes}

@@ -1,0 +1,126 @@
+"""Schemas as people read them: a line for each field, with its type in words."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metering.api.schemas import Described
+
+DEEPEST = 4
+BOUNDS = (
+    ("minimum", "at least {}"),
+    ("exclusiveMinimum", "above {}"),
+    ("maximum", "at most {}"),
+    ("exclusiveMaximum", "below {}"),
+    ("minLength", "{} or more characters"),
+    ("maxLength", "at most {} characters"),
+    ("minItems", "{} or more of them"),
+    ("maxItems", "at most {} of them"),
+    ("minProperties", "{} or more entries"),
+    ("maxProperties", "at most {} entries"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a JSON object, or an object inside of it at its `depth`."""
+
+    name: str
+    type: str
+    needed: bool
+    depth: int = 0
+    words: str = ""
+    bounds: str = ""
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """`shared`: the schemas that others refer to, by name."""
+
+    shared: Mapping[str, Described]
+
+    def resolved(self, schema: Described) -> Described:
+        reference = schema.get("$ref")
+        return self.shared[reference.rpartition("/")[2]] if reference else schema
+
+    def type_of(self, schema: Described) -> str:
+        """`string`, `list of Thing`, `number or null`, `"a" or "b"`."""
+        if reference := schema.get("$ref"):
+            return str(self.shared[reference.rpartition("/")[2]].get("title", "object"))
+        if choices := schema.get("anyOf") or schema.get("oneOf"):
+            return " or ".join(dict.fromkeys(self.type_of(choice) for choice in choices))
+        if "const" in schema:
+            return quoted(schema["const"])
+        if "enum" in schema:
+            return " or ".join(quoted(value) for value in schema["enum"])
+        kind = schema.get("type", "anything")
+        if isinstance(kind, list):
+            return " or ".join(kind)
+        if kind == "array":
+            return f"list of {self.type_of(schema.get('items', {}))}"
+        if kind == "object" and isinstance(values := schema.get("additionalProperties"), Mapping):
+            return f"mapping to {self.type_of(dict(values))}"
+        return {"date-time": "time", "binary": "bytes"}.get(str(schema.get("format")), str(kind))
+
+    def fields(self, schema: Described, depth: int = 0, seen: Sequence[str] = ()) -> Iterator[Field]:
+        """Of an object, or of what a list holds, down into the objects inside."""
+        inner = self._object(schema)
+        if inner is None or depth > DEEPEST:
+            return
+        needed = inner.get("required", ())
+        for name, found in inner.get("properties", {}).items():
+            yield self.field(name, found, needed=name in needed, depth=depth)
+            reference = _reference(found)
+            if reference and reference not in seen:
+                yield from self.fields(found, depth + 1, (*seen, reference))
+
+    def field(self, name: str, schema: Described, *, needed: bool, depth: int = 0, words: str = "") -> Field:
+        return Field(
+            name=name,
+            type=self.type_of(schema),
+            needed=needed,
+            depth=depth,
+            words=words or schema.get("description", ""),
+            bounds=bounds_of(schema),
+            default=quoted(schema["default"]) if schema.get("default") is not None else "",
+        )
+
+    def about(self, schema: Described) -> str:
+        """What is said of the object that a schema is about."""
+        return str((self._object(schema) or schema).get("description", ""))
+
+    def _object(self, schema: Described) -> Described | None:
+        """The one object that a schema is about: itself, what it refers to, or what its list holds."""
+        found = self.resolved(schema)
+        if found.get("type") == "array":
+            return self._object(found.get("items", {}))
+        for choice in found.get("anyOf", ()):
+            if inner := self._object(choice):
+                return inner
+        return found if "properties" in found else None
+
+
+def bounds_of(schema: Described) -> str:
+    """What is said of a length of 1 goes without saying: it must not be empty."""
+    said = [
+        words.format(f"{one[name]:,}")
+        for one in (schema, *schema.get("anyOf", ()))
+        for name, words in BOUNDS
+        if name in one and not (name.startswith("min") and name != "minimum" and one[name] == 1)
+    ]
+    whole = ", ".join(dict.fromkeys(said))
+    return whole[:1].upper() + whole[1:]
+
+
+def quoted(value: Any) -> str:
+    return f"“{value}”" if isinstance(value, str) else str(value).lower()
+
+
+def _reference(schema: Described) -> str | None:
+    """The name of the object that a schema leads to, if there is one."""
+    if reference := schema.get("$ref"):
+        return str(reference)
+    if isinstance(items := schema.get("items"), Mapping):
+        return _reference(dict(items))
+    return next((found for choice in schema.get("anyOf", ()) if (found := _reference(choice))), None)
