@@ -6,8 +6,7 @@ An event is never changed: voiding marks it, correcting voids it and stores a re
 from datetime import datetime
 from uuid import UUID
 
-import orjson
-from sqlalchemy import insert, select
+from sqlalchemy import Text, cast, insert, select
 from sqlalchemy.orm import Session
 
 from metering.catalog import Catalog
@@ -80,7 +79,7 @@ def correct(
         id=revised,
         key_id=event.key_id,
         grp=event.grp,
-        properties=orjson.dumps(event.properties).decode(),
+        properties=_properties_text(session, event),
         payload=event.digest.hex,
     )
     stored = _store_outside_the_stream(session, customer, replacement, (event.position, event.item))
@@ -132,6 +131,12 @@ def _find(session: Session, customer: Customer, source: str, id: str) -> Event:
     if event is None:
         raise NotFound("there is no such event", source=source, id=id)
     return event
+
+
+def _properties_text(session: Session, event: Event) -> str:
+    """As they are stored: numbers read into Python would lose digits, and with them the value that is counted."""
+    query = select(cast(Event.properties, Text)).where(Event.digest == event.digest, Event.time == event.time)
+    return session.scalars(query).one()
 
 
 def _take_back(session: Session, customer: Customer, event: Event) -> None:
