@@ -6,10 +6,9 @@ An event is never changed: voiding marks it, correcting voids it and stores a re
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import Text, cast, insert, select
 from sqlalchemy.orm import Session
 
-from metering import exact_json
 from metering.catalog import Catalog
 from metering.clock import floor_hour, to_micros
 from metering.errors import Conflict, NotFound
@@ -81,7 +80,7 @@ def correct(
         id=f"{id}~{to_micros(now)}",
         key_id=event.key_id,
         grp=event.grp,
-        properties=exact_json.write(event.properties).decode(),
+        properties=_properties_text(session, event),
         payload=event.digest.hex,
         secondary=event.digest.hex != identity_digest(customer.key, source, id),
     )
@@ -156,6 +155,12 @@ def _void(session: Session, customer: Customer, event: Event, reason: str, actor
     _take_back(session, customer, event)
     detail = {"source": event.source, "id": event.event_id, "reason": reason, "units": event.units}
     session.add(AuditEntry(at=now, actor=actor, action="event.void", customer_id=customer.id, detail=detail))
+
+
+def _properties_text(session: Session, event: Event) -> str:
+    """As they are stored: numbers read into Python would lose digits, and with them the value that is counted."""
+    query = select(cast(Event.properties, Text)).where(Event.digest == event.digest, Event.time == event.time)
+    return session.scalars(query).one()
 
 
 def _take_back(session: Session, customer: Customer, event: Event) -> None:

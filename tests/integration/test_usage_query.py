@@ -246,6 +246,22 @@ def test_of_two_values_of_one_instant_the_one_that_came_in_later_is_the_latest(w
     assert [check.name for check in verify(engine, world.redis) if not check.holds] == []
 
 
+def test_a_correction_keeps_every_digit_of_the_properties(world: World) -> None:
+    """The value of a dimension, or the one that is told apart, would be another otherwise."""
+    digits = Decimal("9007199254740993.10")
+    id = use(world, "sum", 1, properties={"colour": digits, "size": Decimal(2**70), "note": "\u00e9\u2028"})
+    world.drain()
+
+    revised = correct(
+        world.session, world.catalog, world.find("acme"), "test", id, 2, reason="", actor="", now=world.now
+    )
+    world.session.commit()
+
+    rows = ask(world, "sum", group_by=["colour", "size", "note"])
+    assert by_group(rows) == {("9007199254740993.10", str(2**70), "\u00e9\u2028"): "2.000"}
+    assert revised.startswith(id)
+
+
 def test_of_several_groups_the_latest_value_is_taken_by_instant_then_by_customer_then_by_place(world: World) -> None:
     use(world, "latest", 1, properties={"model": "z"})
     use(world, "latest", 2, properties={"model": "a"})
