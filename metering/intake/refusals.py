@@ -15,7 +15,6 @@ from metering.errors import (
     NotPermitted,
     RateLimited,
     UnknownCustomer,
-    UnknownMeter,
     UsageConflict,
 )
 from metering.intake.values import MeterStanding, RateStanding, Span
@@ -88,8 +87,6 @@ def refusal(code: str, facts: Sequence[bytes]) -> Exception:
             return NotPermitted("this customer is suspended")
         case "unknown_customer":
             return UnknownCustomer(f"there is no customer {words[0]!r}", customer=words[0])
-        case "unknown_meter":
-            return UnknownMeter(f"there is no meter {words[1]!r}", meter=words[1])
         case "below_zero":
             return InvalidUsage(f"{words[1]}: the level would fall below zero", meter=words[1])
         case "too_large":
