@@ -72,9 +72,11 @@ def _batches(runtime: Runtime, names: Sequence[str], secret: str) -> Result:
     ]
     empty_usage(runtime)
     with server(runtime, "benchmarks.ingest:our_app()") as port, draining(runtime):
+        _send(port, [_request(secret, [_event(names, "first", 0)])])
+        _wait_for(runtime, 1)  # it drains
         started = time.perf_counter()
         _send(port, requests)
-        _wait_for(runtime, BATCHES * BATCH)
+        _wait_for(runtime, BATCHES * BATCH + 1)
         taken = BATCHES * BATCH / (time.perf_counter() - started)
     empty_usage(runtime)
     runtime.redis.delete(*runtime.redis.scan_iter("*:d:*", count=10_000))
@@ -121,14 +123,14 @@ def bare_app() -> Flask:
 
 @contextmanager
 def server(runtime: Runtime, app: str) -> Iterator[int]:
-    """gunicorn with one process and threads, as a Procfile would start it; its port."""
+    """gunicorn as the Procfile starts it; its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "gunicorn", app, "--bind", f"127.0.0.1:{port}", "--log-level", "error"]
     settings = {"METERING_ENV": "development", "METERING_HOME": str(runtime.settings.home)}
     process = subprocess.Popen(
-        [*command, "--workers", "1", "--threads", str(CONNECTIONS)],
+        [*command, "--workers", "2", "--threads", "8"],
         cwd=Path(__file__).resolve().parent.parent,
         env={**os.environ, **settings},
     )

@@ -1,17 +1,23 @@
 """JSON in which every number keeps all its digits: fractions are `Decimal`, whole numbers of any size `int`."""
 
 import json
+import re
 from decimal import Decimal
 from typing import Any, NoReturn
 
 import orjson
 
 MAX_ORJSON_INTEGER = 2**63 - 1
+INEXACT = re.compile(rb'(?:^|[\[,]|"\s*:)\s*-?[0-9]+[.eE]|[0-9]{19}')
+"""Where a number may stand that a double does not hold: a fraction, or one of many digits. May err on that side."""
 
 
 def parse(text: bytes | str) -> Any:
     """Raises ValueError for what is no JSON (NaN and Infinity are none), or nested too deeply."""
-    decoded = text if isinstance(text, str) else text.decode()  # json itself would take UTF-16, too
+    raw = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
+    if INEXACT.search(raw) is None:
+        return orjson.loads(raw)  # five times as fast, and as exact where there is nothing to round
+    decoded = raw.decode()  # json itself would take UTF-16, too
     try:
         return json.loads(decoded, parse_float=Decimal, parse_constant=_no_number)
     except RecursionError:
