@@ -4,6 +4,7 @@ The peer of the first is a bare Flask view that parses the same JSON and answers
 statement, fed from memory in one process. The clients are a process of their own with as many connections for either.
 """
 
+import gc
 import json
 import multiprocessing
 import os
@@ -21,7 +22,6 @@ from sqlalchemy import text
 
 from benchmarks.common import Result, empty_usage, make_customer, product
 from benchmarks.drain import bare_seconds, rows_in_streams
-from metering import create_app
 from metering.accounts.keys import create_key
 from metering.background import run_drain
 from metering.keeper import Keeper
@@ -52,7 +52,7 @@ def _single(runtime: Runtime, names: Sequence[str], secret: str) -> Result:
         ]
         with server(runtime, "benchmarks.ingest:bare_app()") as port:
             them.append(SINGLE_REQUESTS / _send(port, requests))
-        with server(runtime, "benchmarks.ingest:our_app()") as port:
+        with server(runtime, "wsgi:app") as port:
             us.append(SINGLE_REQUESTS / _send(port, requests))
         Keeper(runtime).drain_all()
     ours, peer = sorted(us)[ROUNDS // 2], sorted(them)[ROUNDS // 2]
@@ -71,7 +71,7 @@ def _batches(runtime: Runtime, names: Sequence[str], secret: str) -> Result:
         _request(secret, [_event(names, f"batch-{number}-{n}", n) for n in range(BATCH)]) for number in range(BATCHES)
     ]
     empty_usage(runtime)
-    with server(runtime, "benchmarks.ingest:our_app()") as port, draining(runtime):
+    with server(runtime, "wsgi:app") as port, draining(runtime):
         _send(port, [_request(secret, [_event(names, "first", 0)])])
         _wait_for(runtime, 1)  # it drains
         started = time.perf_counter()
@@ -80,7 +80,7 @@ def _batches(runtime: Runtime, names: Sequence[str], secret: str) -> Result:
         taken = BATCHES * BATCH / (time.perf_counter() - started)
     empty_usage(runtime)
     runtime.redis.delete(*runtime.redis.scan_iter("*:d:*", count=10_000))
-    with server(runtime, "benchmarks.ingest:our_app()") as port:
+    with server(runtime, "wsgi:app") as port:
         _send(port, requests)
     rows = rows_in_streams(runtime)[-BATCHES * BATCH :]
     stated = len(rows) / bare_seconds(runtime, rows)
@@ -104,10 +104,6 @@ def operator_key(runtime: Runtime) -> str:
 
 
 # -- servers -----------------------------------------------------------------------------------------------------
-
-
-def our_app() -> Flask:
-    return create_app()
 
 
 def bare_app() -> Flask:
@@ -154,7 +150,9 @@ def draining(runtime: Runtime) -> Iterator[None]:
 
 
 def drain_at(home: str) -> None:
-    run_drain(build_runtime(load_settings(env="development", home=home)))
+    runtime = build_runtime(load_settings(env="development", home=home))
+    gc.freeze()
+    run_drain(runtime)
 
 
 def _answers(port: int) -> bool:

@@ -3,6 +3,7 @@
 Redis away stops none of them: each waits and begins again by itself.
 """
 
+import gc
 import signal
 import time
 from collections.abc import Callable
@@ -108,6 +109,7 @@ def run(role: str) -> None:
     settings = load_settings()
     configure_logs(settings)
     runtime = build_runtime(settings)
+    gc.freeze()  # what is here by now lives as long as the process
     try:
         ROLES[role](runtime)
     finally:

@@ -310,7 +310,7 @@ def _of_strangers(metering: Metering, known: Sequence[Placed], caller: Caller) -
 
 def _is_first_of(one: Placed, customers: set[str]) -> bool:
     """Whether it stands for an event of one of these customers: each event is named once, however many count it."""
-    return one.event.customer in customers and not one.event.secondary
+    return one.event.customer in customers and one.is_first
 
 
 def _holds(metering: Metering, caller: Caller) -> bool:

@@ -16,6 +16,7 @@ from metering.catalog.quantities import exact
 from metering.clock import Clock
 from metering.errors import IntakeUnavailable, InvalidUsage, UndeclaredMeter, UnknownCustomer
 from metering.failpoints import visit
+from metering.ids import identity_digest
 from metering.intake.admission import Intake
 from metering.intake.event import UsageEvent, group_of, op_of, properties_text, units_of
 from metering.intake.values import Admission, IdempotencyKey, Settlement
@@ -99,7 +100,10 @@ class Call:
             if not quantity and meter.key != self.main_meter and meter.key not in self.outright and not meter.observes:
                 continue
             op = op_of(meter, outright=meter.key in self.outright)
+            id = f"{identity}:{meter.key}"
             event = UsageEvent(
+                digest=identity_digest(admission.customer, CALL_SOURCE, id),
+                payload=payload,
                 customer=admission.customer,
                 meter=meter.key,
                 op=op,
@@ -107,11 +111,10 @@ class Call:
                 time=admission.admitted,
                 admitted=admission.admitted,
                 source=CALL_SOURCE,
-                id=f"{identity}:{meter.key}",
+                id=id,
                 key_id=admission.key_id,
                 grp=group_of(meter, properties),
                 properties=text,
-                payload=payload,
             )
             found.append(event)
         return found

@@ -53,10 +53,11 @@ def read_events(documents: Iterable[Any]) -> tuple[list[CloudEvent], list[EventF
     found: list[CloudEvent] = []
     faults: list[EventFault] = []
     for index, raw in enumerate(documents):
-        wrong = [EventFault(index, pointer, reason) for pointer, reason in _faults_of(raw)]
-        if wrong:
-            faults += wrong
-        else:
+        wrong = False
+        for pointer, reason in _faults_of(raw):
+            wrong = True
+            faults.append(EventFault(index, pointer, reason))
+        if not wrong:
             found.append(_event(index, raw))
     return found, faults
 

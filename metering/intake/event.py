@@ -6,11 +6,10 @@ PostgreSQL's `jsonb`. Times are whole microseconds since the epoch, quantities s
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache, cached_property
+from functools import cache
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -29,14 +28,15 @@ MAX_GROUP_BYTES = 1_600
 MAX_PROPERTIES_BYTES = 32 * 1024
 
 
-@dataclass(frozen=True)
-class UsageEvent:
+class UsageEvent(NamedTuple):
     """`time` is when it happened, `admitted` when the intake let it in; both in microseconds since the epoch.
 
-    `secondary`: one event that several meters count is one of these for each. The first bears the identity (customer,
-    source, id), each further one that of (customer, source, id, meter).
+    One event that several meters count is one of these for each. The first bears the identity (customer, source, id) as
+    its `digest`, each further one that of (customer, source, id, meter). Made by the thousand, hence a tuple.
     """
 
+    digest: str
+    payload: str
     customer: str
     meter: str
     op: Op
@@ -48,53 +48,15 @@ class UsageEvent:
     key_id: int | None
     grp: str
     properties: str
-    payload: str
-    secondary: bool = False
-
-    @cached_property
-    def digest(self) -> str:
-        return identity_digest(self.customer, self.source, self.id, self.meter if self.secondary else "")
 
     def message(self) -> bytes:
-        """What stands in the stream; `decode` reads it."""
-        return orjson.dumps(
-            [
-                self.digest,
-                self.payload,
-                self.customer,
-                self.meter,
-                self.op,
-                self.units,
-                self.time,
-                self.admitted,
-                self.source,
-                self.id,
-                self.key_id,
-                self.grp,
-                self.properties,
-            ]
-        )
+        """What stands in the stream: the fields in this order. `from_message` reads it."""
+        return orjson.dumps(list(self))
 
     @classmethod
     def from_message(cls, message: bytes) -> "UsageEvent":
-        """The event that `message` wrote. Raises ValueError when it is none."""
-        (
-            digest,
-            payload,
-            customer,
-            meter,
-            op,
-            units,
-            time,
-            admitted,
-            source,
-            id,
-            key_id,
-            grp,
-            properties,
-        ) = orjson.loads(message)
-        secondary = digest != identity_digest(customer, source, id)
-        return cls(customer, meter, op, units, time, admitted, source, id, key_id, grp, properties, payload, secondary)
+        """The event that `message` wrote. Raises ValueError or TypeError when it is none."""
+        return cls(*orjson.loads(message))
 
 
 def op_of(meter: Meter, *, outright: bool = False) -> Op:
@@ -144,6 +106,8 @@ def make_event(
     text = properties_text(properties or {})
     stated = f"{meter.key} {op} {units} {time} {text}"
     return UsageEvent(
+        digest=identity_digest(customer, source, id, meter.key if secondary else ""),
+        payload=payload or text_digest(stated),
         customer=customer,
         meter=meter.key,
         op=op,
@@ -155,8 +119,6 @@ def make_event(
         key_id=key_id,
         grp=group_of(meter, properties or {}),
         properties=text,
-        payload=payload or text_digest(stated),
-        secondary=secondary,
     )
 
 

@@ -1,8 +1,7 @@
 """From CloudEvents to usage events: each meter that counts an event's type makes one of its own. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from metering.catalog import Meter
 from metering.errors import BadQuantity, InvalidUsage
@@ -28,12 +27,12 @@ class InvalidEvents(InvalidUsage):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A usage event, and the place in the request of the event that it was made of."""
+class Placed(NamedTuple):
+    """A usage event, and the event that it was made of; the first of those that were, or a further one."""
 
     event: UsageEvent
     origin: CloudEvent
+    is_first: bool = True
 
 
 def place(one: CloudEvent, meters: Sequence[Meter], admitted: int, key_id: int | None) -> Iterator[Placed]:
@@ -61,7 +60,7 @@ def place(one: CloudEvent, meters: Sequence[Meter], admitted: int, key_id: int |
             raise _invalid(one, value_pointer(meter), wrong.facts.get("reason", wrong.message)) from None
         except InvalidUsage as wrong:
             raise _invalid(one, "/data", wrong.message) from None
-        yield Placed(event, one)
+        yield Placed(event, one, number == 0)
 
 
 def _quantity(meter: Meter, one: CloudEvent) -> Any:

@@ -181,8 +181,8 @@ def _fault(row: Row, reason: str, detail: str) -> Fault:
 
 def row_arrays(rows: Sequence[Row]) -> dict[str, str]:
     """The columns of the rows as array literals: many times cheaper than having each element adapted by itself."""
-    columns = {name: [getattr(row, name) for row in rows] for name in ARRAY_COLUMNS}
-    return {name: _literal(values, quoted=name in TEXT_COLUMNS) for name, values in columns.items()}
+    columns = dict(zip(Row._fields, zip(*rows, strict=True), strict=True))
+    return {name: _literal(columns[name], quoted=name in TEXT_COLUMNS) for name in ARRAY_COLUMNS}
 
 
 def _literal(values: Sequence[Any], *, quoted: bool) -> str:

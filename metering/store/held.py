@@ -5,7 +5,6 @@ transaction, and from there through the intake like all usage.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -96,7 +95,7 @@ def _usage(row: HeldEvent, catalog: Catalog, now: datetime) -> list[UsageEvent]:
     id, source, time, data = exact_json.parse(row.event)
     one = CloudEvent(0, id, source, row.type, row.subject, time, data)
     placed = place(one, catalog.meters_by_event_type[row.type], to_micros(row.received_at), row.key_id)
-    return [replace(each.event, admitted=to_micros(now)) for each in placed]
+    return [each.event._replace(admitted=to_micros(now)) for each in placed]
 
 
 def _identity(one: CloudEvent) -> UUID:

@@ -6,6 +6,7 @@ An entry `<generation>-<sequence>` alternates decisions ("item|period|effect|fla
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -18,8 +19,7 @@ Entry = tuple[int, Sequence[bytes]]
 """A sequence number and the alternating decisions and messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One event on its way into PostgreSQL. `period` and `effect` are what the script counted it as."""
 
     partition: int

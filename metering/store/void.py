@@ -69,7 +69,11 @@ def correct(
         raise Conflict("this event was voided before", id=id, voided_at=event.voided_at)
     units = catalog.meter(meter_key).to_units(quantity, signed=event.op in ("change", "observe"))
     _void(session, customer, event, reason, actor, now)
+    is_first = event.digest.hex == identity_digest(customer.key, source, id)
+    revised = f"{id}~{to_micros(now)}"
     replacement = UsageEvent(
+        digest=identity_digest(customer.key, source, revised, "" if is_first else meter_key),
+        payload=event.digest.hex,
         customer=customer.key,
         meter=meter_key,
         op=event.op,  # type: ignore[arg-type]  # the table's check constraint knows the same four
@@ -77,12 +81,10 @@ def correct(
         time=to_micros(event.time),
         admitted=to_micros(now),
         source=source,
-        id=f"{id}~{to_micros(now)}",
+        id=revised,
         key_id=event.key_id,
         grp=event.grp,
         properties=_properties_text(session, event),
-        payload=event.digest.hex,
-        secondary=event.digest.hex != identity_digest(customer.key, source, id),
     )
     stored = _store_outside_the_stream(session, customer, replacement, (event.position, event.item))
     if stored.faults:

@@ -144,8 +144,7 @@ def test_one_poisonous_message_is_set_aside_and_holds_up_nobody(world: World) ->
 def test_a_message_that_postgresql_refuses_is_set_aside_alone(world: World) -> None:
     world.customer()
     good = [world.event(quantity=1) for _ in range(5)]
-    poison = world.event(quantity=7)
-    object.__setattr__(poison, "properties", "{no json")
+    poison = world.event(quantity=7)._replace(properties="{no json")
     world.record(*good[:3], poison, *good[3:])
     assert world.used() == 12
 
