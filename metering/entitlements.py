@@ -4,9 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from sqlalchemy.orm import Session
+
 from metering.accounts.customers import find_customer
-from metering.billing.periods import current_period
+from metering.billing.periods import PeriodUnknown, current_period
+from metering.errors import InvalidQuery
 from metering.intake.values import MeterStanding
+from metering.models import Period
 from metering.service import Metering
 from metering.store.usage_query import UsageQuery, query_usage
 
@@ -34,7 +38,7 @@ def entitlement(metering: Metering, customer: str, feature: str, at: datetime | 
 
     Raises:
         UnknownCustomer, IntakeUnavailable.
-        PeriodUnknown: the customer has no billing period that holds `at`.
+        InvalidQuery: the customer has no billing period that holds `at`.
     """
     known = [feature] if feature in metering.catalog.meters else []
     standing = metering.standing(customer, known)
@@ -51,12 +55,19 @@ def _as_it_was(metering: Metering, customer: str, feature: str, at: datetime) ->
     meter = metering.catalog.meter(feature)
     asked = meter.model_copy(update={"aggregation": "latest"}) if meter.is_level else meter
     with metering.runtime.transaction() as session:
-        period = current_period(session, find_customer(session, customer).id, at)
+        period = _period_at(session, customer, at)
         query = UsageQuery(asked, from_=period.starts_at, to=at, customers=[customer])
         rows = query_usage(session, query, now=metering.clock()) if at > period.starts_at else []
         limit, mode = metering.catalog.limit_units(period.plan, meter)
     used = meter.to_units(rows[0].value, signed=True) if rows and meter.counts_live else 0
     return MeterStanding(feature, mode, limit, used, held=0)
+
+
+def _period_at(session: Session, customer: str, at: datetime) -> Period:
+    try:
+        return current_period(session, find_customer(session, customer).id, at)
+    except PeriodUnknown:
+        raise InvalidQuery("the customer has no billing period that holds this moment", field="time") from None
 
 
 def _entitlement(metering: Metering, one: MeterStanding, active: bool) -> Entitlement:

@@ -57,7 +57,7 @@ _described: dict[str, Any] = {
     "scope": "usage:read",
     "query": EntitlementQuery,
     "answers": EntitlementValue,
-    "refuses": ("unknown-customer", "invalid-request", "period-unknown"),
+    "refuses": ("unknown-customer", "invalid-query"),
     "example": Example(path={"customer": "acme", "feature": "tokens"}),
 }
 

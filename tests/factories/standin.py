@@ -65,6 +65,7 @@ class StandinProcess(Inspected):
         with ours:
             said = ours.recv() if ours.poll(PATIENCE_SECONDS) else "nothing"
         if "http" not in said:
+            self.process.join(PATIENCE_SECONDS if said != "nothing" else 0)  # it has said why, and ends by itself
             raise ChildProcessError(f"the stand-in did not start, exit code {self._end(signal.SIGKILL)}: {said}")
         self.url: str = said.split()[-1]
 

@@ -78,7 +78,7 @@ def test_an_earlier_moment_is_answered_from_what_is_stored(acme: ApiConsumer, wo
 def test_a_moment_before_the_first_period_has_no_answer(acme: ApiConsumer) -> None:
     answer = acme.get("/api/v1/customers/acme/entitlements/tokens/value?time=2020-01-01T00:00:00Z")
 
-    assert (answer.status_code, answer.json["type"]) == (503, "/problems/period-unknown")
+    assert (answer.status_code, answer.json["type"]) == (400, "/problems/invalid-query")
 
 
 def test_another_customers_entitlements_do_not_exist(app: Flask, acme: ApiConsumer, world: World) -> None:

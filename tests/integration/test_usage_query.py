@@ -259,7 +259,7 @@ def test_a_correction_keeps_every_digit_of_the_properties(world: World) -> None:
 
     rows = ask(world, "sum", group_by=["colour", "size", "note"])
     assert by_group(rows) == {("9007199254740993.10", str(2**70), "\u00e9\u2028"): "2.000"}
-    assert revised.startswith(id)
+    assert revised.id.startswith(id)
 
 
 def test_of_several_groups_the_latest_value_is_taken_by_instant_then_by_customer_then_by_place(world: World) -> None:
