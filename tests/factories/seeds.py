@@ -3,7 +3,7 @@
 What is acme's carries marks that can't be anybody else's: an answer to a stranger that holds one has told too much.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -11,21 +11,24 @@ from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import select
 
 from metering import create_app
+from metering.accounts.customers import change_plan
 from metering.accounts.keys import SCOPES, create_key, revoke_key
 from metering.accounts.passwords import hash_password
-from metering.accounts.users import add_member
+from metering.accounts.users import add_member, remove_member
 from metering.api.openapi import Route
 from metering.api.operation import Content
 from metering.api.parameters import flat_query
 from metering.catalog import Meter
-from metering.models import ApiKey, Customer, User
+from metering.models import ApiKey, Customer, Membership, User
 from metering.problems import to_json
 from metering.reservations import reserve
 from metering.service import Metering
 from metering.settings import load_settings
 from metering.store.meters import create_meter
+from metering.store.state import touch
 from tests.factories.callers import keep
 from tests.factories.people import PASSWORD
 from tests.factories.world import World
@@ -119,24 +122,82 @@ class Seeds:
 
     def _usage(self) -> None:
         world = self.world
-        metering: Metering = self.app.extensions["metering"]
         world.record(
             world.event(quantity=1_234),
             world.event(meter="tokens", quantity=TOKENS, properties={"model": "large"}),
             world.event(meter="messages", quantity=37),
-            event := world.event(meter="messages", quantity=1, properties={"file": "planted bytes"}),
         )
-        self.ids["event_id"] = event.digest
-        held = reserve(metering, CUSTOMER, {"tokens": 50, "api_call": 1}, key_id=1, lease_seconds=60)
-        self.ids["reservation"] = held.token
-        create_meter(world.session, metering.runtime.file_catalog, PIXELS, now=world.now)
+        create_meter(world.session, self.metering.runtime.file_catalog, PIXELS, now=world.now)
         world.session.commit()
-        self.restore()
-        keep(metering)
+        self._file()
+        self._event()
+        self._reservation()
 
-    def restore(self) -> None:
-        """Put back what a request may have removed."""
+    @property
+    def metering(self) -> Metering:
+        metering: Metering = self.app.extensions["metering"]
+        return metering
+
+    def restore(self, method: str, parameters: Collection[str]) -> None:
+        """Put back what requests may have changed or used up, where the next one, of this kind, needs it."""
+        self._customer()
+        if method == "GET":
+            return
+        if "name" in parameters:
+            self._file()
+        if "event_id" in parameters:
+            self._event()
+        if "reservation" in parameters:
+            self._reservation()
+        if "key_id" in parameters:
+            self.ids["key_id"] = self._key(self.world.find(CUSTOMER), ["meter"])[0].id
+        if "operator_key_id" in parameters:
+            self.ids["operator_key_id"] = self._key(None, ["usage:read"])[0].id
+        self._members()
+
+    def _customer(self) -> None:
+        session = self.world.session
+        session.expire_all()
+        acme = self.world.find(CUSTOMER)
+        if acme.status != "active" or acme.plan != "pro":
+            acme.status = "active"
+            change_plan(session, self.world.catalog, acme, "pro", now=self.world.now)
+            session.flush()
+            touch(session, [acme.id])
+        session.commit()
+        self.world.send()
+
+    def _members(self) -> None:
+        """The owner and the colleague, who may have any role; nobody else."""
+        world, acme = self.world, self.world.find(CUSTOMER)
+        query = select(Membership).where(Membership.customer_id == acme.id)
+        people = {member.user_id: member for member in world.session.scalars(query)}
+        missing = [name for name in ("owner", "colleague") if self.users[name].id not in people]
+        for name in missing:
+            role = "owner" if name == "owner" else "member"
+            add_member(world.session, world.intake, world.catalog, acme, self.users[name], role, now=world.now)
+        if "owner" not in missing:
+            people[self.users["owner"].id].role = "owner"
+        grace = self.users["grace"].id
+        if grace in people:
+            remove_member(world.session, world.intake, world.catalog, acme, grace, now=world.now)
+        world.session.commit()
+        if missing or grace in people:
+            keep(self.metering)
+            world.advance(seconds=world.lease_seconds + 1)  # a seat is held until its lease runs out
+
+    def _file(self) -> None:
         self.as_owner("PUT", "/api/v1/sample/files/hello.txt", data=b"planted bytes")
+
+    def _event(self) -> None:
+        event = self.world.event(meter="messages", quantity=1, properties={"file": "planted bytes"})
+        self.world.record(event)
+        self.ids["event_id"] = event.digest
+        keep(self.metering)
+
+    def _reservation(self) -> None:
+        held = reserve(self.metering, CUSTOMER, {"tokens": 50, "api_call": 1}, key_id=1, lease_seconds=3600)
+        self.ids["reservation"] = held.token
 
     def as_owner(self, method: str, path: str, **options: Any) -> None:
         headers = {"Authorization": f"Bearer {self.keys['owner']}"}

@@ -21,6 +21,7 @@ from schemathesis.checks import CHECKS
 from schemathesis.schemas import APIOperation
 
 from metering.api.openapi import Route, routes
+from metering.api.operation import Content
 from tests.factories.seeds import Seeds
 from tests.factories.world import World
 
@@ -43,6 +44,10 @@ CAPS = {"max_tokens": 50, "seconds": 0.002}
 """What a body may ask for at most here: the work itself is not what is looked at."""
 
 
+NAMES = {"key": "-", "slug": "_"}
+"""What can be made once under a name is made under another one each time."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """What somebody sends, and its share of the cases. `wrong`: it is what the description does not allow."""
@@ -61,12 +66,14 @@ class Campaign:
     schema: Any
     answered: dict[str, Counter[int]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cases(self) -> int:
         return sum(sum(statuses.values()) for statuses in self.answered.values())
 
     def run(self, route: Route, operation: APIOperation, count: int) -> None:
+        self.fixed = dict(self.seeds.ids)  # those that the kinds are about to be made with
         for kind in self._kinds(route, operation):
             self._send(route, operation.label, kind, max(FEWEST_A_KIND, round(count * kind.share)))
 
@@ -79,6 +86,8 @@ class Campaign:
         whole = fixed | {"query": dict(example.query)} if example.query else fixed
         if example.body is not None and not isinstance(example.body, str | bytes):
             whole = whole | {"body": example.body}
+            if isinstance(route.declared.body, Content):
+                whole = whole | {"media_type": next(iter(route.declared.body.schemas))}
         who = "operator" if route.declared.operators_only else "owner"
         other = "owner" if route.declared.operators_only else "operator"
         yield Kind(who, operation.as_strategy(GenerationMode.POSITIVE), 0.25)
@@ -105,10 +114,11 @@ class Campaign:
         def send(case: Case, _number: int) -> None:
             if not kind.wrong:
                 _cap(case.body)
-            if route.method == "DELETE":
-                self.seeds.restore()
+            self._put_back(route, case)
             response = case.call(headers=headers)
             statuses[response.status_code] += 1
+            if kind.wrong and response.status_code == 405 and route.template.schemas:
+                return  # a wrong value in a path can lead to another address, where another method is at home
             case.validate_response(response, checks=checks)
 
         try:
@@ -119,6 +129,16 @@ class Campaign:
         except (Exception, BaseExceptionGroup) as found:
             faults = getattr(found, "exceptions", [found])
             self.faults += [f"{label} ({kind.caller}): {type(fault).__name__}: {fault}" for fault in faults]
+
+    def _put_back(self, route: Route, case: Case) -> None:
+        """What earlier cases changed or used up is there again, under ids that may be new."""
+        self.seeds.restore(route.method, route.template.schemas)
+        for name, value in (case.path_parameters or {}).items():
+            if name in self.fixed and value == self.fixed[name]:
+                case.path_parameters[name] = self.seeds.ids[name]
+        if isinstance(case.body, dict) and case.body == route.declared.example.body:
+            for name in NAMES.keys() & case.body.keys():
+                case.body = {**case.body, name: f"{case.body[name]}{NAMES[name]}{self.cases}"}
 
 
 def _cap(body: Any) -> None:
@@ -150,4 +170,5 @@ def test_no_answer_is_one_that_the_description_does_not_allow(campaign: Campaign
     assert campaign.faults == [], "\n\n".join(campaign.faults)
     assert campaign.cases >= CASES
     good = {label: sum(n for status, n in one.items() if status < 300) for label, one in report.items()}
-    assert {label: count for label, count in good.items() if count < LEAST_SUCCESSES} == {}, report
+    rare = {label: report[label] for label, count in good.items() if count < LEAST_SUCCESSES}
+    assert rare == {}, rare
