@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 from metering.accounts.keys import create_key
 from metering.catalog import Catalog
 from metering.embedded import Addresses
-from metering.ingest import MAX_EVENTS_PER_SCRIPT
+from metering.intake.admission import MAX_EVENTS_PER_SCRIPT
 from metering.models import Event, HeldEvent, SetAside
 from metering.service import Metering
 from metering.store.verify import verify
