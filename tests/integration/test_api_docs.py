@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import requests
+from corehttp.exceptions import HttpResponseError
 from flask import Flask
 from redis import Redis
 from sqlalchemy.orm import Session
@@ -247,6 +248,11 @@ class Product:
     hiccup: Hiccup
     variables: dict[str, str]
 
+    def is_drained(self) -> bool:
+        runtime = self.metering.runtime
+        with runtime.transaction() as session:
+            return flow(session, runtime.redis, now=runtime.clock()).backlog_entries == 0
+
 
 class Quiet(WSGIRequestHandler):
     """Says nothing of requests: what is read until it is there would fill the page."""
@@ -281,7 +287,9 @@ def running(app: Flask, world: World) -> Iterator[Product]:
     metering: Metering = app.extensions["metering"]
     hiccup = Hiccup(app)
     with serving(hiccup) as url, keeping(metering):
-        yield Product(url, metering, hiccup, {"URL": url, **_keys(world)})
+        product = Product(url, metering, hiccup, {"URL": url, **_keys(world)})
+        eventually(product.is_drained)
+        yield product
     with app.app_context():
         db.engine.dispose()
     metering.runtime.close()
@@ -371,18 +379,16 @@ def test_the_clients_run_and_print_what_is_shown(product: Product, capsys: pytes
 
     for note, example in examples:
         if "drained" in note:
-            eventually(lambda: _waiting(product.metering) == 0)
+            eventually(product.is_drained)
         exec(example, names)
         assert capsys.readouterr().out.splitlines() == PRINTED.findall(example), example
 
     assert len(examples) == 8
+    with pytest.raises(HttpResponseError) as refused:  # as the page warns
+        names["client"].meters.query_json("messages", filter_group_by={"campaign": ["autumn"]})
+    assert refused.value.status_code == 400
     names["client"].close()
     names["metering"].runtime.close()
-
-
-def _waiting(metering: Metering) -> float:
-    with metering.runtime.transaction() as session:
-        return flow(session, metering.runtime.redis, now=metering.clock()).backlog_entries or 0
 
 
 @pytest.mark.usefixtures("environment")
