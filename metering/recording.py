@@ -156,7 +156,7 @@ def _room(metering: Metering, moves: Iterable[Moved]) -> Iterator[None]:
         return
     intake = metering.runtime.intake
     (customer,) = customers
-    ask = Ask(reserve=wanted, customer=customer)
+    ask = Ask(reserve=wanted, customer=customer, is_call=False)
     admission = intake.reserve(ask, rid=new_id(), partition=intake.partition(customer), now=metering.clock())
     assert isinstance(admission, Admission)  # only an Idempotency-Key is ever replayed
     try:

@@ -61,6 +61,7 @@ def reserve(
     Raises:
         UnknownCustomer, UnknownMeter, BadQuantity, NotPermitted (suspended), IntakeUnavailable.
         LimitExceeded: a hard limit would be passed; nothing was held.
+        RateLimited: it stands for a call, and these come too fast; nothing was held.
     """
     units = {meter: metering.catalog.meter(meter).to_units(quantity) for meter, quantity in quantities.items()}
     intake = metering.runtime.intake.with_lease(lease_seconds)

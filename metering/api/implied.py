@@ -29,5 +29,5 @@ def _implied(declared: Operation, has_path_parameters: bool) -> Iterator[str]:
         if not (isinstance(declared.body, Content) and ANYTHING in declared.body.schemas):
             yield "unsupported-media-type"
     if declared.metered:
-        yield from ("limit-exceeded", "invalid-usage")
+        yield from ("limit-exceeded", "rate-limited", "invalid-usage")
         yield from ("idempotency-running", "idempotency-replay-unavailable", "idempotency-mismatch")

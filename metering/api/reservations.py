@@ -94,11 +94,14 @@ class Settled(Answer):
     body=ReserveBody,
     answers=ReservationAnswer,
     status=201,
-    refuses=("unknown-customer", "unknown-meter", "bad-quantity", "limit-exceeded"),
+    refuses=("unknown-customer", "unknown-meter", "bad-quantity", "limit-exceeded", "rate-limited"),
     example=Example(body={"customer": "acme", "quantities": {"tokens": 500, "api_call": 1}}, status=201),
 )
 def reserve(body: ReserveBody) -> ReservationAnswer:
-    """Hold quota before the work is done: all of it or nothing. Its lease frees it when nobody comes back."""
+    """Hold quota before the work is done: all of it or nothing. Its lease frees it when nobody comes back.
+
+    It stands for a call, so it counts against the customer's rate.
+    """
     held = reservations.reserve(
         current_metering(),
         customer_in_reach(body.customer),

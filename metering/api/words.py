@@ -32,7 +32,7 @@ TAGS = {
     "Reservations": "Holding quota while work runs, and settling it with what was really used.",
     "Alerts": "Thresholds that usage or the bill has crossed.",
     "Customers": "The billed parties: made and changed by operators.",
-    "Keys": "API keys: made, listed and revoked.",
+    "API keys": "Made, listed, replaced and revoked: those of a customer, and those of the operators.",
     "Members": "The people of a customer, and their roles.",
     "Sample": "Small endpoints that do real work, one for each meter, to try metering with.",
     "Description": "This description, for machines and for people.",

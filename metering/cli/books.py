@@ -143,8 +143,9 @@ def void_event(customer: str, event_id: str, source: str, reason: str) -> None:
 @click.argument("event_id")
 @click.argument("quantity")
 @source_option
+@click.option("--meter", default=None, help="On which meter, where several count the event.")
 @reason_option
-def correct_event(customer: str, event_id: str, quantity: str, source: str, reason: str) -> None:
+def correct_event(customer: str, event_id: str, quantity: str, source: str, meter: str | None, reason: str) -> None:
     """Give one event another quantity, in its meter's unit; prints the id it has now."""
     runtime = current_metering().runtime
     runtime.refresh_meters()
@@ -155,6 +156,7 @@ def correct_event(customer: str, event_id: str, quantity: str, source: str, reas
             reason=reason,
             actor=actor(),
             now=runtime.clock(),
+            meter=meter,
         )
     click.echo(revised.id)
 

@@ -112,7 +112,9 @@ def test_void_and_correct_reach_the_live_counter_and_are_audited(run, world: Wor
     world.drain()
 
     run("events", "void", "acme", "a", "--source", "test", "--reason", "wrong")
-    revised = run("events", "correct", "acme", "b", "3", "--source", "test", "--reason", "typo").stdout.strip()
+    run("events", "correct", "acme", "b", "3", "--source", "test", "--meter", "tokens", "--reason", "typo", status=1)
+    correct = ("events", "correct", "acme", "b", "3", "--source", "test", "--meter", "api_call", "--reason", "typo")
+    revised = run(*correct).stdout.strip()
     world.drain()
 
     assert world.used() == 3 == world.total()
@@ -145,8 +147,7 @@ def test_a_message_set_aside_is_listed_and_replayed_once_its_cause_is_mended(run
 
 def test_a_message_set_aside_can_be_dismissed(run, world: World) -> None:
     world.customer()
-    event = world.event()
-    object.__setattr__(event, "properties", "{no json")
+    event = world.event()._replace(properties="{no json")
     world.record(event)
     world.drain()
 

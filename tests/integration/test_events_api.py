@@ -20,6 +20,7 @@ from metering.service import Metering
 from metering.store.verify import verify
 from tests.conftest import running_app
 from tests.factories.callers import ApiConsumer, keep
+from tests.factories.catalogs import with_rate
 from tests.factories.world import World
 
 PATH = "/api/v1/events"
@@ -389,6 +390,19 @@ def test_enforce_holds_over_several_parts(sender: ApiConsumer, world: World) -> 
 
     assert send(sender, calls[:1000], path=path).status_code == 204
     assert send(sender, calls[:1000], path=path).status_code == 204
+    assert (world.used("api_call", "initech"), world.held("api_call", "initech")) == (1000, 0)
+
+
+def test_a_large_request_is_no_call_that_a_rate_holds_back(app: Flask, world: World) -> None:
+    world.catalog = with_rate(world.catalog, "free", customer="1/hour")
+    world.customer("initech", "free")
+    sender = operator(app, world)
+    path = f"{PATH}?enforce=true"
+    calls = [event(str(n), subject="initech", type="api_call", data={"value": 1}) for n in range(1000)]
+
+    for start in (0, 499):
+        assert send(sender, calls[start : start + 501], path=path).status_code == 204
+
     assert (world.used("api_call", "initech"), world.held("api_call", "initech")) == (1000, 0)
 
 

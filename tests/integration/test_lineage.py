@@ -138,9 +138,8 @@ def test_a_forged_entry_is_set_aside_whatever_stands_in_it(world: World, field: 
 
 def test_a_row_that_no_index_can_hold_is_set_aside_alone(world: World, engine: Engine) -> None:
     world.customer()
-    poison = world.event(quantity=7)
     chance = random.Random(1)
-    object.__setattr__(poison, "grp", "".join(chance.choices(string.printable[:90], k=20_000)))
+    poison = world.event(quantity=7)._replace(grp="".join(chance.choices(string.printable[:90], k=20_000)))
     world.record(world.event(quantity=1), poison, world.event(quantity=2))
 
     world.drain()

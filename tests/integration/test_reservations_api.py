@@ -5,6 +5,7 @@ from flask import Flask
 
 from metering.service import Metering
 from tests.factories.callers import ApiConsumer, keep
+from tests.factories.catalogs import with_rate
 from tests.factories.world import World
 from tests.integration.test_events_api import operator
 
@@ -64,6 +65,18 @@ def test_more_than_the_limit_is_held_by_nobody(service: ApiConsumer, world: Worl
         "tokens",
     )
     assert (world.held("tokens"), world.held("messages")) == (9_999, 0)
+
+
+def test_a_reservation_counts_against_the_rate_of_its_customer(app: Flask, world: World) -> None:
+    world.catalog = with_rate(world.catalog, "free", customer="1/minute")
+    world.customer("acme", "free")
+    service = operator(app, world)
+    hold(service, tokens=1)
+
+    answer = service.post(PATH, json={"customer": "acme", "quantities": {"tokens": 1}})
+
+    assert (answer.status_code, answer.json["type"]) == (429, "/problems/rate-limited")
+    assert (answer.headers["Retry-After"], world.held("tokens")) == ("60", 1)
 
 
 def test_a_released_reservation_holds_nothing(service: ApiConsumer, world: World) -> None:
