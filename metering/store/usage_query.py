@@ -26,7 +26,7 @@ from metering.intake.event import MAX_GROUP_VALUE, MAX_NAME, UNSTORABLE
 from metering.models import Customer, Event, MeterRow
 from metering.store.sql import statement
 from metering.store.usage_reading import LevelReading, Reading, Source, level_reading, reading
-from metering.store.windows import WindowSize, edges
+from metering.store.windows import WindowSize, edges, window_around
 
 MAX_ROWS = 50_000
 MAX_DIMENSIONS = 20
@@ -107,8 +107,7 @@ def query_usage(session: Session, query: UsageQuery, *, now: datetime) -> list[U
     _check(query)
     meter_id = session.scalar(select(MeterRow.id).where(MeterRow.key == query.meter.key))
     customer_ids = _customer_ids(session, query)
-    from_ = query.from_ or _first_event(session, query.meter, meter_id, customer_ids)
-    to = query.to or now
+    from_, to = _range(session, query, meter_id, customer_ids, now)
     if from_ is None or (query.from_ is None and from_ >= to):
         return []
     found = edges(from_, to, query.window_size, query.timezone)
@@ -118,6 +117,22 @@ def query_usage(session: Session, query: UsageQuery, *, now: datetime) -> list[U
     if len(rows) > MAX_ROWS:
         raise InvalidQuery(f"the answer would have more than {MAX_ROWS} rows", field="group_by", most=MAX_ROWS)
     return rows
+
+
+def _range(
+    session: Session, query: UsageQuery, meter_id: int | None, customer_ids: Sequence[int] | None, now: datetime
+) -> tuple[datetime | None, datetime]:
+    """What is asked about. Where the query leaves an end open, the window there is a whole one; a level is known until
+    now, and its last window with it.
+    """
+    from_ = query.from_ or _first_event(session, query.meter, meter_id, customer_ids)
+    to = query.to or now
+    if query.window_size is not None and from_ is not None:
+        if query.from_ is None and from_ < to:
+            from_ = window_around(from_, query.window_size, query.timezone)[0]
+        if query.to is None and not query.meter.is_level:
+            to = window_around(now, query.window_size, query.timezone)[1]
+    return from_, to
 
 
 def sources_of(query: UsageQuery, *, from_: datetime, to: datetime, now: datetime) -> frozenset[Source]:

@@ -27,6 +27,13 @@ LONGEST = {**CLOCK_SIZES, "DAY": timedelta(hours=48), "MONTH": timedelta(days=33
 """No window is longer: a range of more than so many of these has too many, and need not be walked to see it."""
 
 
+def window_around(moment: datetime, size: WindowSize, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The window that holds `moment`, in UTC."""
+    before, after = moment - LONGEST[size], moment + LONGEST[size] + MICROSECOND
+    starts = edges(before, moment + MICROSECOND, size, zone)
+    return starts[-2], edges(moment, after, size, zone)[1]
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """A stretch `[starts, ends)` over which the local clock keeps its offset from UTC."""

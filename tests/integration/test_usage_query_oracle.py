@@ -304,7 +304,14 @@ def expected(query: UsageQuery, facts: Sequence[Fact], now: datetime) -> dict[Pl
     facts = [fact for fact in facts if is_of_a_wanted_customer(query, fact)]
     first = min((fact.counted_at if level else fact.time for fact in facts), default=None)
     from_, to = query.from_ or first, query.to or now
-    if from_ is None or from_ >= to:
+    if from_ is None or (query.from_ is None and from_ >= to):
+        return {}
+    if query.window_size is not None:  # an end that is left open is that of a whole window
+        if query.from_ is None:
+            from_ = whole_window(query, from_)[0]
+        if query.to is None and not level:
+            to = whole_window(query, now)[1]
+    if from_ >= to:
         return {}
     if level:
         return level_values(query, facts, from_, to, now)
@@ -403,6 +410,11 @@ def written(query: UsageQuery, value: Fraction) -> Decimal:
     """With the digits that an answer has: those of the meter, six more for a mean, half to even."""
     places = query.meter.scale + (6 if query.meter.aggregation in ("avg", "time_weighted") else 0)
     return Decimal(round(value * 10**places)).scaleb(-places)
+
+
+def whole_window(query: UsageQuery, moment: datetime) -> tuple[datetime, datetime]:
+    around = timedelta(days=70)
+    return windows(query, moment - around, moment + around)(moment)
 
 
 def every_window(query: UsageQuery, from_: datetime, to: datetime) -> Iterator[tuple[datetime, datetime]]:
