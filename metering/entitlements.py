@@ -17,11 +17,13 @@ from metering.store.usage_query import UsageQuery, query_usage
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
-    """In the meter's unit. Without a limit there is access always, and neither a limit nor a balance."""
+    """In the meter's unit. Without a limit there is access always, and neither a limit nor a balance; of a meter that
+    is not counted live the usage is not known either.
+    """
 
     has_access: bool
-    used: Decimal
-    overage: Decimal
+    used: Decimal | None
+    overage: Decimal | None
     limit: Decimal | None
     balance: Decimal | None
 
@@ -73,6 +75,8 @@ def _period_at(session: Session, customer: str, at: datetime) -> Period:
 def _entitlement(metering: Metering, one: MeterStanding, active: bool) -> Entitlement:
     meter = metering.catalog.meter(one.meter)
     open_ended = one.limit is None
+    if meter.observes:
+        return Entitlement(active, used=None, overage=None, limit=None, balance=None)
     return Entitlement(
         has_access=active and (one.mode != "hard" or bool(one.remaining)),
         used=meter.to_quantity(one.used),

@@ -209,9 +209,12 @@ class Metering:
     # -- looking -------------------------------------------------------------------------------------------------
 
     def summary(self, customer: str) -> Summary:
-        """The live usage of all meters. Raises UnknownCustomer, IntakeUnavailable."""
+        """The live usage of all meters that are counted live: of others (a mean, different values) there is none.
+
+        Raises UnknownCustomer, IntakeUnavailable.
+        """
         catalog = self.catalog
-        standing = self.standing(customer, catalog.meters)
+        standing = self.standing(customer, [meter.key for meter in catalog.meters.values() if meter.counts_live])
         meters = tuple(usage_of(self.catalog, standing.plan, one, standing.period.ends_at) for one in standing.meters)
         return Summary(customer, standing.plan, standing.period, meters)
 
@@ -222,6 +225,9 @@ class Metering:
     def check_limits(self, customer: str, quantities: Mapping[str, object]) -> list[Check]:
         """Would so much more of each meter be let in, seen at one moment? Raises as `check_limit`."""
         units = {meter: self.meter(meter).to_units(quantity) for meter, quantity in quantities.items()}
+        observed = [meter for meter in units if self.catalog.meter(meter).observes]
+        if observed:
+            raise InvalidUsage(f"{observed[0]} is not counted live, so no limit can hold it", meter=observed[0])
         standing = self.standing(customer, units)
         active, ends_at = standing.status == "active", standing.period.ends_at
         return [

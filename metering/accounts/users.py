@@ -1,20 +1,22 @@
 """Users and the customers they belong to. Seats follow the memberships."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from sqlalchemy import Select, select
+from sqlalchemy.event import listen
 from sqlalchemy.orm import Session, joinedload
 
 from metering.accounts.passwords import hash_password, verify_password
 from metering.billing.periods import lock_customers
 from metering.catalog import Catalog
 from metering.clock import to_micros
-from metering.errors import Conflict, MeteringError, NotFound
+from metering.errors import Conflict, IntakeUnavailable, InvalidUsage, MeteringError, NotFound
 from metering.ids import new_id
 from metering.intake.admission import Intake
 from metering.intake.event import UsageEvent, make_event
-from metering.intake.values import Ask
+from metering.intake.values import Admission, Ask
 from metering.models import ROLES, Customer, Membership, User
 from metering.store import inbox
 
@@ -87,11 +89,13 @@ def add_member(
     if SEATS in catalog.meters:
         # Seats that were taken but not counted yet must be seen by the check, however late the keeper is.
         inbox.feed(session, intake, now=now, identity_window_seconds=SEAT_IDENTITY_SECONDS)
-        _hold_a_seat(intake, customer, now)
+    held = _hold_a_seat(intake, customer, now) if SEATS in catalog.meters else None
     membership = Membership(customer_id=customer.id, user_id=user.id, role=role, created_at=now)
     session.add(membership)
     session.flush()
-    _record_seat(session, intake, catalog, customer, membership, 1, now)
+    event = _record_seat(session, intake, catalog, customer, membership, 1, now)
+    if held and event:
+        _count_when_committed(session, intake, held, event, now)
     return membership
 
 
@@ -154,10 +158,29 @@ def _membership_query(customer_id: int, user_id: int) -> Select[Membership]:
     return select(Membership).where(Membership.customer_id == customer_id, Membership.user_id == user_id)
 
 
-def _hold_a_seat(intake: Intake, customer: Customer, now: datetime) -> None:
-    """A reservation nobody settles: it keeps the seat until the inbox has recorded it, then its lease runs out."""
+def _hold_a_seat(intake: Intake, customer: Customer, now: datetime) -> Admission:
+    """It keeps the seat until the membership is committed; where that never happens, until its lease runs out."""
     ask = Ask(reserve={SEATS: 1}, customer=customer.key, is_call=False)
-    intake.reserve(ask, rid=new_id(), partition=customer.partition, now=now)
+    held = intake.reserve(ask, rid=new_id(), partition=customer.partition, now=now)
+    assert isinstance(held, Admission)  # only an Idempotency-Key is ever replayed
+    return held
+
+
+def _count_when_committed(session: Session, intake: Intake, held: Admission, event: UsageEvent, now: datetime) -> None:
+    """Turn the held seat into a taken one. Where that fails the inbox does it: it holds the same event."""
+    rolled_back = False
+
+    def forget(_: Session) -> None:
+        nonlocal rolled_back
+        rolled_back = True
+
+    def count(_: Session) -> None:
+        if not rolled_back:
+            with suppress(IntakeUnavailable, InvalidUsage):
+                intake.settle(held, [event], now=now)
+
+    listen(session, "after_rollback", forget, once=True)
+    listen(session, "after_commit", count, once=True)
 
 
 def _record_seat(
@@ -168,10 +191,10 @@ def _record_seat(
     membership: Membership,
     change: int,
     now: datetime,
-) -> None:
+) -> UsageEvent | None:
     if SEATS not in catalog.meters:
-        return
-    event: UsageEvent = make_event(
+        return None
+    event = make_event(
         catalog.meters[SEATS],
         customer=customer.key,
         quantity=change,
@@ -180,3 +203,4 @@ def _record_seat(
         admitted=to_micros(now),
     )
     inbox.put(session, intake, [event])
+    return event

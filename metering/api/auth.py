@@ -91,7 +91,7 @@ def callers_customer() -> str:
     """The key of the customer that the caller acts for. Raises NotPermitted for an operator's key, which has none."""
     caller = current_caller()
     if caller.is_operator:
-        raise NotPermitted("an operator's key belongs to no customer; use a customer's key here")
+        raise NotPermitted("an operators' key belongs to no customer: say which with customer")
     return caller.customer
 
 

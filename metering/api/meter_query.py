@@ -26,6 +26,7 @@ from metering.store.windows import WindowSize
 blueprint = Blueprint("api_meter_query", __name__, url_prefix="/api/v1")
 
 JSON, CSV = "application/json", "text/csv"
+OPENMETER_NAMES = {"customer_id": CUSTOMER_ID}
 
 
 def _zone(name: str) -> str:
@@ -42,7 +43,7 @@ TimeZone = Annotated[str, AfterValidator(_zone), Field(max_length=64, examples=[
 
 
 class MeterQuery(Query):
-    """`from` is included and `to` is not; left out, they mean the first event and now. Windows are those of the clock
+    """`from` is included and `to` is not; left out, they mean the first event and now, with the whole window there. Windows are those of the clock
     in `windowTimeZone`, cut to the range; without `windowSize` all of it is one. `groupBy` takes the meter's
     dimensions, any property of the events, `subject` and `customerId`; both of the latter are the customer's key.
     """
@@ -173,7 +174,7 @@ def _usage_query(slug: str, asked: MeterQuery | MeterQueryBody) -> UsageQuery:
         window_size=asked.window_size,
         timezone=ZoneInfo(asked.window_time_zone),
         customers=None if caller.is_operator else [caller.customer],
-        group_by=asked.group_by,
+        group_by=[OPENMETER_NAMES.get(name, name) for name in asked.group_by],
         filters={**asked.filter_group_by, **filters},
     )
 

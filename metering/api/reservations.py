@@ -118,8 +118,8 @@ def reserve(body: ReserveBody) -> ReservationAnswer:
     scope="events:write",
     body=SettleBody,
     answers=Settled,
-    refuses=("not-found", "unknown-customer", "invalid-usage", "bad-quantity"),
-    example=Example(path={"reservation": "{reservation}"}, body={"quantities": {"tokens": 42, "api_call": 1}}),
+    refuses=("not-found", "unknown-customer", "invalid-usage", "bad-quantity", "usage-conflict"),
+    example=Example(body={"quantities": {"tokens": 42, "api_call": 1}}),
 )
 def settle(reservation: str, body: SettleBody) -> Settled:
     """Record what was really used and give the rest back, in one step that may be repeated."""
@@ -137,7 +137,7 @@ def settle(reservation: str, body: SettleBody) -> Settled:
     body=RenewBody,
     answers=Renewed,
     refuses=("not-found", "unknown-customer", "reservation-expired"),
-    example=Example(path={"reservation": "{reservation}"}, body={"lease_seconds": 60}),
+    example=Example(body={"lease_seconds": 60}),
 )
 def renew(reservation: str, body: RenewBody) -> Renewed:
     """Keep what is held for so long from now on, for work that takes longer than its lease."""
@@ -150,7 +150,7 @@ def renew(reservation: str, body: RenewBody) -> Renewed:
     "Reservations",
     scope="events:write",
     refuses=("not-found", "unknown-customer"),
-    example=Example(path={"reservation": "{reservation}"}, status=204),
+    example=Example(status=204),
 )
 def release(reservation: str) -> None:
     """Give back all of it: the work failed, so it consumes nothing. May be repeated."""

@@ -119,7 +119,7 @@ class CheckAnswer(MeterStanding):
     scope="usage:read",
     query=LimitQuery,
     answers=CheckAnswer,
-    refuses=("unknown-customer", "unknown-meter", "bad-quantity"),
+    refuses=("unknown-customer", "unknown-meter", "bad-quantity", "invalid-usage"),
     example=Example(path={"meter": "tokens"}, query={"quantity": "100"}),
 )
 def limit(meter: str, query: LimitQuery) -> CheckAnswer:
@@ -149,7 +149,7 @@ class Checks(Answer):
     scope="usage:read",
     body=CheckBody,
     answers=Checks,
-    refuses=("unknown-customer", "unknown-meter", "bad-quantity"),
+    refuses=("unknown-customer", "unknown-meter", "bad-quantity", "invalid-usage"),
     example=Example(body={"quantities": {"api_call": 1, "tokens": 500}}),
 )
 def check(body: CheckBody) -> Checks:

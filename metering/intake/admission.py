@@ -106,6 +106,7 @@ class Intake:
 
         Raises:
             InvalidUsage: a level would fall below zero; nothing was recorded.
+            UsageConflict: it was settled before with other figures, which stand.
             IntakeUnavailable: unknown whether it was recorded; settle again.
         """
         idem = admission.idempotency

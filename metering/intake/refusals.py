@@ -87,6 +87,8 @@ def refusal(code: str, facts: Sequence[bytes]) -> Exception:
             return NotPermitted("this customer is suspended")
         case "unknown_customer":
             return UnknownCustomer(f"there is no customer {words[0]!r}", customer=words[0])
+        case "conflict":
+            return UsageConflict("this was settled before with other figures; what was recorded stands")
         case "below_zero":
             return InvalidUsage(f"{words[1]}: the level would fall below zero", meter=words[1])
         case "too_large":

@@ -52,3 +52,25 @@ def test_the_last_owner_stays(world: World) -> None:
 
     with pytest.raises(Conflict):
         remove_member(world.session, world.intake, world.catalog, customer, owner.id, now=world.now)
+
+
+def test_a_seat_that_is_taken_is_not_held_besides(world: World) -> None:
+    """As many members as there are seats, one right after the other, and no more."""
+    team = world.customer("team", "pro")
+    for number in range(10):
+        join(world, team, number)
+    assert (world.used("seats", "team"), world.held("seats", "team")) == (10, 0)
+
+    with pytest.raises(LimitExceeded):
+        join(world, team, 11)
+
+
+def test_a_membership_that_is_rolled_back_takes_no_seat(world: World) -> None:
+    team = world.customer("team", "pro")
+    user = create_user(world.session, email="ada@example.com", password="a password for tests")
+    world.session.commit()
+    add_member(world.session, world.intake, world.catalog, team, user, "owner", now=world.now)
+    world.session.rollback()
+    world.session.commit()
+
+    assert (world.used("seats", "team"), world.held("seats", "team")) == (0, 1)

@@ -2,7 +2,8 @@
 -- it has expired already: its quota may be somebody else's by now.
 local expiry, lease, rid, customer, idem = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 volatile()
-if call('HEXISTS', P .. 'r:' .. customer, rid) == 0 then return 0 end
+local until_now = call('ZSCORE', P .. 'z:' .. customer, rid)
+if not until_now or tonumber(until_now) <= tonumber(expiry) - lease then return 0 end
 call('ZADD', P .. 'z:' .. customer, expiry, rid)
 if idem ~= '' then
   local idem_key = P .. 'i:' .. customer .. ':' .. idem

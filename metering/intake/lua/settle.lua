@@ -1,7 +1,7 @@
 -- Record what a call really used, in full, and give back its reservation. Safe to repeat: an identity counts once.
 -- ARGV: now, rid, customer, time of admission, identity ttl (ms), idempotency digest, fingerprint, idempotency ttl (ms),
 --       stored answer, then for each event: meter, kind, op, units, digest, payload digest, message.
--- Answers {"ok"|"duplicate", then for each event: mode, limit, used, held, overshoot 0|1}.
+-- Answers {"conflict"} where it was settled with other figures, or {"ok"|"duplicate", then for each event: mode, limit, used, held, overshoot 0|1}.
 
 local now, rid, customer, admitted = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local identity_ttl, idem, fingerprint, idem_ttl, answer = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
@@ -11,7 +11,9 @@ if not generation then return { 'outage' } end
 local state = customer_state(customer)
 if not state then return { 'unknown_customer', customer } end
 
-local duplicate = FIRST <= #ARGV and call('EXISTS', P .. 'd:' .. ARGV[FIRST + 4]) == 1
+local said = FIRST <= #ARGV and call('GET', P .. 'd:' .. ARGV[FIRST + 4])
+if said and said ~= ARGV[FIRST + 5] then return { 'conflict' } end
+local duplicate = said and true or false
 local idem_key = P .. 'i:' .. customer .. ':' .. idem
 local answered = false
 if idem ~= '' then
