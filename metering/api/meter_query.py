@@ -43,9 +43,10 @@ TimeZone = Annotated[str, AfterValidator(_zone), Field(max_length=64, examples=[
 
 
 class MeterQuery(Query):
-    """`from` is included and `to` is not; left out, they mean the first event and now, with the whole window there. Windows are those of the clock
-    in `windowTimeZone`, cut to the range; without `windowSize` all of it is one. `groupBy` takes the meter's
-    dimensions, any property of the events, `subject` and `customerId`; both of the latter are the customer's key.
+    """`from` is included and `to` is not. Left out, they mean the first event and now, and with `windowSize` the whole
+    window that holds it. Windows are those of the clock in `windowTimeZone`, cut to the range; without `windowSize` all
+    of it is one. `groupBy` takes the meter's dimensions, any property of the events, `subject` and `customerId`; both
+    of the latter are the customer's key. Filters are written `filterGroupBy[model]=large`.
     """
 
     from_: StatedInstant | None = Field(default=None, alias="from")
