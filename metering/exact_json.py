@@ -8,19 +8,23 @@ from typing import Any, NoReturn
 import orjson
 
 MAX_ORJSON_INTEGER = 2**63 - 1
+MAX_DEPTH = 100
+MAX_DIGITS = 1_000
 
 
 def parse(text: bytes | str) -> Any:
-    """Raises ValueError for what is no JSON (NaN and Infinity are none), or nested too deeply."""
+    """Raises ValueError for what is no JSON (NaN and Infinity are none), nested too deeply, or of too many digits."""
     with suppress(orjson.JSONDecodeError):  # the other reader says what is wrong, or takes what no double holds
         value = orjson.loads(text)
-        if not _has_fraction(value):
+        if not _scan(value):
             return value  # several times as fast, and as exact where there is nothing to round
     decoded = text if isinstance(text, str) else text.decode()
     try:
-        return json.loads(decoded, parse_float=Decimal, parse_constant=_no_number)
+        value = json.loads(decoded, parse_float=_bounded, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    _scan(value)
+    return value
 
 
 def write(value: Any, *, sort_keys: bool = False) -> bytes:
@@ -32,18 +36,38 @@ def write(value: Any, *, sort_keys: bool = False) -> bytes:
         return orjson.dumps(large_integers_apart(value), default=_exact_number, option=option)
 
 
-def _has_fraction(value: Any) -> bool:
-    """Whether a number was read into a double: a fraction, or an integer of more digits than 64 bits hold."""
-    waiting = [[value]]
-    while waiting:
-        part: Any = waiting.pop()
-        for inner in part.values() if type(part) is dict else part:
-            kind = type(inner)
+def _scan(value: Any) -> bool:
+    """Whether a number was read into a double: a fraction, or an integer of more digits than 64 bits hold.
+
+    Raises ValueError for what is nested too deeply.
+    """
+    found, level = False, [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for part in level:
+            kind = type(part)
             if kind is float:
-                return True
-            if kind is dict or kind is list:
-                waiting.append(inner)
-    return False
+                found = True
+            elif kind is dict:
+                below += part.values()
+            elif kind is list:
+                below += part
+        if not below:
+            return found
+        level = below
+    raise ValueError("it is nested too deeply")
+
+
+def _bounded(text: str) -> Decimal:
+    """Raises ValueError for a number that takes more digits to write out than anybody reads."""
+    return _checked(Decimal(text))
+
+
+def _checked(number: Decimal) -> Decimal:
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -MAX_DIGITS or number.adjusted() > MAX_DIGITS:
+        raise ValueError(f"a number in it has more than {MAX_DIGITS} digits")
+    return number
 
 
 def _no_number(name: str) -> NoReturn:
@@ -52,7 +76,10 @@ def _no_number(name: str) -> NoReturn:
 
 def _exact_number(value: object) -> orjson.Fragment:
     if isinstance(value, Decimal) and value.is_finite():
-        return orjson.Fragment(str(value))
+        try:
+            return orjson.Fragment(str(_checked(value)))
+        except ValueError as error:
+            raise TypeError(str(error)) from None
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 

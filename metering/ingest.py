@@ -5,7 +5,7 @@ request is looked at in all its parts first and then recorded part by part, so o
 between leaves a part of it behind, and sending the request again completes it: what was recorded counts once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -15,9 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.clock import to_micros
 from metering.errors import (
     IntakeUnavailable,
+    InvalidUsage,
     UnknownCustomer,
 )
 from metering.intake.cloudevents import CloudEvent, EventFault
+from metering.intake.event import properties_text
 from metering.intake.matching import InvalidEvents, Placed, place
 from metering.intake.values import Caller
 from metering.models import Customer
@@ -72,6 +74,7 @@ def _match(
             faults.append(_unknown_subject(one))
         elif one.type not in meters:
             unknown.append(one)
+            faults += _unstorable(one)
         else:
             try:
                 known += place(one, meters[one.type], admitted, caller.key_id)
@@ -164,8 +167,19 @@ def _hold(metering: Metering, events: Sequence[CloudEvent], caller: Caller, now:
     try:
         with metering.runtime.transaction() as session:
             held.hold(session, events, key_id=caller.key_id, now=now)
+            taken = held.conflicting(session, events)  # by who came between
+            if taken:
+                raise conflict(taken)
     except SQLAlchemyError as error:
         raise IntakeUnavailable("PostgreSQL is away, which has to hold some of the events") from error
+
+
+def _unstorable(one: CloudEvent) -> Iterator[EventFault]:
+    """What is wrong with the data of an event that no meter looks at yet."""
+    try:
+        properties_text(one.data)
+    except InvalidUsage as wrong:
+        yield EventFault(one.index, "/data", wrong.message)
 
 
 def _unknown_type(one: CloudEvent) -> EventFault:

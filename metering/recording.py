@@ -90,7 +90,23 @@ def _write_all(metering: Metering, parts: Sequence[Part], now: datetime) -> None
     visit("ingest.recorded")
     for part, done in zip(parts, recorded, strict=True):
         if not done:
-            record(metering, part, now)  # for what it says, or for what it needs first
+            _record_after_all(metering, part, now, alone=len(parts) == 1)
+
+
+def _record_after_all(metering: Metering, part: Part, now: datetime, *, alone: bool) -> None:
+    """Record a part that was not taken with the others: for what it needs first, or for what refuses it.
+
+    Then another request came between the look and the recording, and what it says of the rest is true no more.
+    """
+    try:
+        record(metering, part, now)
+    except (InvalidUsage, LimitExceeded, UsageConflict) as refused:
+        if not alone:
+            came_between = "another request came between, so the rest of this one was recorded"
+            refused.message = refused.message.replace("nothing was recorded", came_between).replace(
+                "nothing was.", f"{came_between}."
+            )
+        raise
 
 
 def _look(metering: Metering, parts: Sequence[Part], now: datetime, enforce: bool) -> Mapping[tuple[int, str], Moved]:

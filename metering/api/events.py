@@ -25,6 +25,7 @@ STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 JSON = "application/json"
 ATTRIBUTES = "HTTP_CE_"
+MOST_MEMBERS = 64
 GZIP_BITS = 16 + zlib.MAX_WBITS
 
 
@@ -159,8 +160,11 @@ def unpack(packed: bytes, most: int) -> bytes:
     Raises:
         RequestEntityTooLarge: it holds more. InvalidRequest: it is none, or is cut off.
     """
-    unpacked = b""
+    unpacked, members = b"", 0
     while packed:
+        members += 1
+        if members > MOST_MEMBERS:
+            raise InvalidRequest(f"The gzip body has more than {MOST_MEMBERS} members.")
         member = zlib.decompressobj(GZIP_BITS)
         try:
             unpacked += member.decompress(packed, most + 1 - len(unpacked))

@@ -21,7 +21,14 @@ Quantity = Annotated[Decimal, BeforeValidator(exact), WithJsonSchema({"type": ["
 
 Instant = Annotated[datetime, WithJsonSchema({"type": "string", "format": "date-time"})]
 
-StatedInstant = Annotated[AwareDatetime, Field(strict=False)]
+
+def _in_our_time(moment: datetime) -> datetime:
+    if not 1970 <= moment.year < 2200:
+        raise ValueError("must lie in the years 1970 to 2199")
+    return moment
+
+
+StatedInstant = Annotated[AwareDatetime, Field(strict=False), AfterValidator(_in_our_time)]
 """An instant that a caller hands in: RFC 3339, with its offset."""
 
 

@@ -16,6 +16,7 @@ from metering.catalog.aggregations import AGGREGATIONS, EXACT, Aggregation, Aggr
 from metering.catalog.quantities import exact, parse_size
 from metering.errors import BadQuantity, UnknownMeter
 
+MAX_MAGNITUDE = 16
 MAX_UNITS = 2**53 - 1
 """The largest count: Redis' Lua and JSON readers hold numbers as doubles, which are exact up to here."""
 
@@ -105,12 +106,15 @@ class Meter(Noun):
         """
         if type(value) is int and not self.scale and 0 <= value <= MAX_UNITS:
             return value  # what nearly all calls count
-        if type(value) is Decimal and not self.scale and value.is_finite():
+        if type(value) is Decimal and not self.scale and value.is_finite() and value.adjusted() <= MAX_MAGNITUDE:
             units = int(value)
             if units == value and 0 <= units <= MAX_UNITS:
                 return units
         try:
-            scaled = EXACT.scaleb(exact(value), self.scale)
+            number = exact(value)
+            if number and number.adjusted() + self.scale > MAX_MAGNITUDE:  # before anything is made of so many digits
+                raise self._bad(value, f"is larger than {self.to_quantity(MAX_UNITS)}")
+            scaled = EXACT.scaleb(number, self.scale)
         except Inexact:
             raise self._bad(value, f"has more than {self.scale} decimal places") from None
         except (ValueError, ArithmeticError):

@@ -160,4 +160,5 @@ def parse_instant(text: str) -> datetime:
 
 def _escaped(name: str) -> str:
     """A member's name in a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")[:MAX_NAME]
+    readable = name.encode("utf-8", "backslashreplace").decode()
+    return readable.replace("~", "~0").replace("/", "~1")[:MAX_NAME]

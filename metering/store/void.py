@@ -67,6 +67,8 @@ def correct(
     event, meter_key = _counted_on(session, _find(session, customer, source, id), meter)
     if event.voided_at is not None:
         raise Conflict("this event was voided before", id=id, voided_at=event.voided_at)
+    if catalog.meter(meter_key).aggregates.counts_events:
+        raise Conflict(f"{meter_key} counts events, whatever is in them: void this one instead", id=id)
     units = catalog.meter(meter_key).to_units(quantity, signed=event.op in ("change", "observe"))
     _void(session, customer, event, reason, actor, now)
     is_first = event.digest.hex == identity_digest(customer.key, source, id)

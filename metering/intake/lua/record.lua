@@ -36,13 +36,17 @@ local function limits_for(state, kind, counted)
 end
 
 -- A counter as it will stand after the events so far, looked up once: `value`, and `limit` and `held` where a hard
--- limit holds it. `moved` is by how much since it was read, carried looks included.
+-- limit holds it. `moved` is by how much since it was read, carried looks included; of a level `set_at` and `changed_at`
+-- are when it last was.
 local function new_counter(state, customer, kind, counted, meter)
   local field = held_field(kind, counted.id, meter)
   local place = customer .. ' ' .. field
   local moved = carried[place] or 0
   local counter = { place = place, customer = customer, meter = meter, kind = kind, period = counted.id, moved = moved,
                     value = moved + (kind == 'x' and 0 or used_of(state, kind, counted.id, meter)) }
+  if kind == 'l' then
+    counter.set_at, counter.changed_at = num(call('HGET', state.l, meter .. '@')), num(call('HGET', state.l, meter .. '~'))
+  end
   local which = kind ~= 'x' and limits_for(state, kind, counted)
   if which then
     local mode, limit = limit_of(state, which, meter)
@@ -75,8 +79,14 @@ for i = FIRST, #ARGV, WIDTH do
       counters[name] = counter
     end
     local before = counter.value
-    local effect = kind == 'u' and units or effect_of(state, op, kind, meter, units, time)
-    if kind == 'l' and op == 'set' and effect ~= 0 then effect = units - before end
+    local effect = kind == 'u' and units or 0
+    if kind == 'l' and op == 'change' then
+      if time >= counter.set_at then effect = units end
+      if time > counter.changed_at then counter.changed_at = time end
+    elseif kind == 'l' then  -- a set that comes late cannot be told here: the drain, which has the history, corrects it
+      if time >= counter.set_at and time >= counter.changed_at then effect = units - before end
+      if time > counter.set_at then counter.set_at = time end
+    end
     local after = before + effect
     if after > EXACT then return { 'too_large', item } end
     if kind == 'l' and after < 0 then return { 'below_zero', item } end

@@ -11,9 +11,13 @@ if not generation then return { 'outage' } end
 local state = customer_state(customer)
 if not state then return { 'unknown_customer', customer } end
 
-local said = FIRST <= #ARGV and call('GET', P .. 'd:' .. ARGV[FIRST + 4])
-if said and said ~= ARGV[FIRST + 5] then return { 'conflict' } end
-local duplicate = said and true or false
+local known, fresh = {}, 0
+for i = FIRST, #ARGV, WIDTH do
+  known[i] = call('GET', P .. 'd:' .. ARGV[i + 4])
+  if known[i] and known[i] ~= ARGV[i + 5] then return { 'conflict' } end
+  if not known[i] then fresh = fresh + 1 end
+end
+local duplicate = FIRST <= #ARGV and fresh == 0
 local idem_key = P .. 'i:' .. customer .. ':' .. idem
 local answered = false
 if idem ~= '' then
@@ -25,7 +29,7 @@ end
 -- Everything is checked before anything is written: a script is not rolled back.
 for i = FIRST, #ARGV, WIDTH do
   local meter, kind, op, units = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
-  if kind == 'l' and not duplicate and used_of(state, kind, '', meter) + effect_of(state, op, kind, meter, units, admitted) < 0 then
+  if kind == 'l' and not (duplicate or known[i]) and used_of(state, kind, '', meter) + effect_of(state, op, kind, meter, units, admitted) < 0 then
     return { 'below_zero', customer, meter }
   end
 end
@@ -44,7 +48,7 @@ for i = FIRST, #ARGV, WIDTH do
   local mode, limit = limit_of(state, which, meter)
   local overshoot = 0
   local used
-  if duplicate then
+  if duplicate or known[i] then
     used = used_of(state, kind, counted.id, meter)
   else
     local effect = effect_of(state, op, kind, meter, units, admitted)
