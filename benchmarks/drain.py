@@ -6,6 +6,7 @@ from benchmarks.common import Result, empty_usage, make_customer, product
 from metering.clock import to_micros
 from metering.intake import scripts
 from metering.intake.event import make_event
+from metering.intake.values import Recording
 from metering.keeper import Keeper
 from metering.runtime import Runtime
 from metering.store.batch import row_arrays
@@ -64,9 +65,7 @@ def fill(runtime: Runtime, customers: list[str], name: str) -> None:
                 )
                 for number in range(start, start + 500)
             ]
-            runtime.intake.record(
-                runtime.intake.partition(customer), events, now=now, identity_window_seconds=60, backlog_limit=1 << 40
-            )
+            runtime.intake.record(runtime.intake.partition(customer), events, Recording(now, 60, 1 << 40))
 
 
 def rows_in_streams(runtime: Runtime) -> list[Row]:

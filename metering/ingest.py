@@ -1,12 +1,10 @@
 """Events that come in batches: from CloudEvents to the intake, all of a request or nothing of it.
 
-Always holds: everything is checked before anything is recorded. What fits into one script is recorded by one; a larger
-request is looked at in all its parts first and then recorded part by part, so only a process or a Redis that dies in
-between leaves a part of it behind, and sending the request again completes it: what was recorded counts once.
+Always holds: everything is checked before anything is recorded, and what nobody counts yet is held in the same step.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -23,7 +21,7 @@ from metering.intake.event import properties_text
 from metering.intake.matching import InvalidEvents, Placed, place
 from metering.intake.values import Caller
 from metering.models import Customer
-from metering.recording import conflict, parts_of, record, record_together
+from metering.recording import conflict, parts_of, record
 from metering.service import FUTURE_SECONDS, Metering
 from metering.store import held
 
@@ -53,8 +51,8 @@ def ingest(
     except IntakeUnavailable:
         if metering.settings.on_outage == "deny":
             raise
-        metering.keep_for_later([one.event for one in known])
-        _hold(metering, unknown, caller, now)
+        with _held(metering, unknown, caller, now):
+            metering.keep_for_later([one.event for one in known])
 
 
 def _match(
@@ -94,10 +92,10 @@ def _record(
     now: datetime,
     enforce: bool,
 ) -> None:
-    parts = list(parts_of(metering, known))
+    parts = parts_of(metering, known)
     if len(parts) == 1 and not unknown:
         with suppress(UnknownCustomer):  # then more has to be asked before anything can be said
-            record(metering, parts[0], now, enforce=enforce)
+            record(metering, parts, now, enforce=enforce)
             return
     strangers = _strangers(metering, {one.event.customer for one in known})
     if strangers:
@@ -105,11 +103,9 @@ def _record(
         if not _holds(metering, caller):
             raise InvalidEvents(_unknown_subject(one.origin) for one in apart)
         unknown = [*unknown, *(one.origin for one in apart)]
-        parts = list(parts_of(metering, [one for one in known if one.event.customer not in strangers]))
-    if unknown:
-        _check_held(metering, unknown)
-    record_together(metering, parts, now, enforce=enforce)
-    _hold(metering, unknown, caller, now)
+        parts = parts_of(metering, [one for one in known if one.event.customer not in strangers])
+    with _held(metering, unknown, caller, now):
+        record(metering, parts, now, enforce=enforce)
 
 
 # -- who is not known --------------------------------------------------------------------------------------------
@@ -150,26 +146,19 @@ def _holds(metering: Metering, caller: Caller) -> bool:
     return metering.settings.unknown_subject == "hold" and caller.is_operator
 
 
-def _check_held(metering: Metering, events: Sequence[CloudEvent]) -> None:
-    """Raises UsageConflict where an event that is held already says something else."""
-    try:
-        with metering.runtime.transaction() as session:
-            items = held.conflicting(session, events)
-    except SQLAlchemyError as error:
-        raise IntakeUnavailable("PostgreSQL is away, which would have to hold some of the events") from error
-    if items:
-        raise conflict(items)
-
-
-def _hold(metering: Metering, events: Sequence[CloudEvent], caller: Caller, now: datetime) -> None:
+@contextmanager
+def _held(metering: Metering, events: Sequence[CloudEvent], caller: Caller, now: datetime) -> Iterator[None]:
+    """Hold these events if the block succeeds. Raises UsageConflict where one that is held already says otherwise."""
     if not events:
+        yield
         return
     try:
         with metering.runtime.transaction() as session:
             held.hold(session, events, key_id=caller.key_id, now=now)
-            taken = held.conflicting(session, events)  # by who came between
+            taken = held.conflicting(session, events)
             if taken:
                 raise conflict(taken)
+            yield
     except SQLAlchemyError as error:
         raise IntakeUnavailable("PostgreSQL is away, which has to hold some of the events") from error
 

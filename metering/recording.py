@@ -1,24 +1,24 @@
-"""Recording many events: in parts that a script takes, with everything looked at before anything is recorded.
+"""Recording the events of a request: in parts that a script takes, all of them or none.
 
-Always holds: what refuses one part refuses all. After the look nothing is left that could refuse a part but what
-others do in that very moment; so only that, or a process or a Redis that dies in between, leaves a part behind.
+Always holds: what refuses one part refuses all. A single part is recorded by its script; several are claimed first, so
+only a process or a Redis that dies in between leaves a part behind, and sending the request again completes it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
-from metering.errors import IntakeUnavailable, InvalidUsage, LimitExceeded, UsageConflict
+from metering.catalog import Catalog
+from metering.errors import InvalidUsage, LimitExceeded, UsageConflict
 from metering.failpoints import visit
-from metering.ids import new_id
 from metering.intake.admission import MAX_EVENTS_PER_SCRIPT
+from metering.intake.claims import Claim, Moves, Run
 from metering.intake.cloudevents import EventFault
-from metering.intake.event import UsageEvent
 from metering.intake.matching import InvalidEvents, Placed, value_pointer
 from metering.intake.refusals import StaleState
-from metering.intake.values import Admission, Ask, Moved
+from metering.intake.values import Recording
 from metering.service import Metering
 
 MAX_PLAIN_UNITS = 2**32
@@ -28,158 +28,96 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one script records."""
+    """What one script records. `placed` are the events of its run, each with the event of the request it is made of."""
 
-    partition: int
+    run: Run
     placed: Sequence[Placed]
 
-    @property
-    def events(self) -> list[UsageEvent]:
-        return [one.event for one in self.placed]
 
+def parts_of(metering: Metering, placed: Iterable[Placed]) -> list[Part]:
+    """The events of each partition, in runs that a script takes; the events of a customer stay in order.
 
-def parts_of(metering: Metering, placed: Iterable[Placed]) -> Iterator[Part]:
-    """The events of each partition, in runs that a script takes; the events of a customer stay in order."""
+    Raises UsageConflict where two of them bear one identity and say different things.
+    """
     intake = metering.runtime.intake
     by_partition: dict[int, list[Placed]] = {}
-    for one in placed:
+    for one in _distinct(placed):
         by_partition.setdefault(intake.partition(one.event.customer), []).append(one)
-    for partition, waiting in by_partition.items():
-        for start in range(0, len(waiting), MAX_EVENTS_PER_SCRIPT):
-            yield Part(partition, waiting[start : start + MAX_EVENTS_PER_SCRIPT])
+    return [
+        Part(Run(partition, [one.event for one in some]), some)
+        for partition, waiting in by_partition.items()
+        for some in _slices(waiting, MAX_EVENTS_PER_SCRIPT)
+    ]
 
 
-def record(metering: Metering, part: Part, now: datetime, *, enforce: bool = False) -> None:
-    """Record one part, all or none. Raises as `record_together`, and UnknownCustomer."""
-    intake, settings = metering.runtime.intake, metering.settings
-
-    def write() -> int:
-        return intake.record(
-            part.partition,
-            part.events,
-            now=now,
-            identity_window_seconds=settings.identity_window_seconds,
-            backlog_limit=settings.backlog_limit,
-            enforce=enforce,
-        )
-
-    _translated(metering, part, write)
+def _slices(placed: Sequence[Placed], most: int) -> Iterator[Sequence[Placed]]:
+    for start in range(0, len(placed), most):
+        yield placed[start : start + most]
 
 
-def record_together(metering: Metering, parts: Sequence[Part], now: datetime, *, enforce: bool) -> None:
-    """Look at all parts, then record all of them.
+def _distinct(placed: Iterable[Placed]) -> Iterator[Placed]:
+    payloads: dict[str, str] = {}
+    repeated: list[int] = []
+    for one in placed:
+        said = payloads.get(one.event.digest)
+        if said is None:
+            payloads[one.event.digest] = one.event.payload
+            yield one
+        elif said != one.event.payload:
+            repeated.append(one.origin.index)
+    if repeated:
+        raise conflict(repeated)
+
+
+def record(metering: Metering, parts: Sequence[Part], now: datetime, *, enforce: bool) -> None:
+    """Record all parts, or nothing.
 
     Raises:
-        InvalidEvents, UsageConflict, LimitExceeded (with `enforce`): nothing was recorded.
+        InvalidEvents, UsageConflict, UnknownCustomer, LimitExceeded (with `enforce`): nothing was recorded.
         IntakeUnavailable: unknown what was recorded.
     """
-    moves = _look(metering, parts, now, enforce)
-    with _room(metering, moves.values() if enforce else ()):
-        visit("ingest.looked")
-        _write_all(metering, parts, now)
+    how = metering.recording(now, enforce=enforce)
+    if len(parts) == 1:
+        (part,) = parts
+        intake = metering.runtime.intake
+        _translated(metering, part, lambda: intake.record(part.run.partition, part.run.events, how))
+    elif parts:
+        _record_together(metering, parts, how)
 
 
-def _write_all(metering: Metering, parts: Sequence[Part], now: datetime) -> None:
-    settings = metering.settings
-    recorded = metering.runtime.intake.record_all(
-        [(part.partition, part.events) for part in parts],
-        now=now,
-        identity_window_seconds=settings.identity_window_seconds,
-        backlog_limit=settings.backlog_limit,
-    )
-    visit("ingest.recorded")
-    for part, done in zip(parts, recorded, strict=True):
-        if not done:
-            _record_after_all(metering, part, now, alone=len(parts) == 1)
-
-
-def _record_after_all(metering: Metering, part: Part, now: datetime, *, alone: bool) -> None:
-    """Record a part that was not taken with the others: for what it needs first, or for what refuses it.
-
-    Then another request came between the look and the recording, and what it says of the rest is true no more.
-    """
+def _record_together(metering: Metering, parts: Sequence[Part], how: Recording) -> None:
+    claim = Claim(metering.runtime.intake, [part.run for part in parts], how)
     try:
-        record(metering, part, now)
-    except (InvalidUsage, LimitExceeded, UsageConflict) as refused:
-        if not alone:
-            came_between = "another request came between, so the rest of this one was recorded"
-            refused.message = refused.message.replace("nothing was recorded", came_between).replace(
-                "nothing was.", f"{came_between}."
-            )
-        raise
-
-
-def _look(metering: Metering, parts: Sequence[Part], now: datetime, enforce: bool) -> Mapping[tuple[int, str], Moved]:
-    """Look at all parts before any is recorded: whatever one of them is refused for refuses the request."""
-    _check_repeated(parts)
-    if not enforce and all(_is_plain(metering, part) for part in parts):
-        _check_remembered(metering, parts)
-        return {}
-    intake, limit = metering.runtime.intake, metering.settings.backlog_limit
-    moves: dict[int, dict[str, Moved]] = {}
-    for part in parts:
-        carried = moves.get(part.partition, {})
-
-        def look(part: Part = part, carried: Mapping[str, Moved] = carried) -> dict[str, Moved]:
-            return intake.look(part.partition, part.events, carried, now=now, backlog_limit=limit, enforce=enforce)[1]
-
-        moves[part.partition] = _translated(metering, part, look)
-    return {(partition, name): moved for partition, found in moves.items() for name, moved in found.items()}
-
-
-def _check_repeated(parts: Sequence[Part]) -> None:
-    """Raises UsageConflict where two events of the request bear one identity and say different things."""
-    payloads: dict[str, str] = {}
-    items = [
-        one.origin.index
-        for part in parts
-        for one in part.placed
-        if payloads.setdefault(one.event.digest, one.event.payload) != one.event.payload
-    ]
-    if items:
-        raise conflict(items)
-
-
-def _is_plain(metering: Metering, part: Part) -> bool:
-    """Whether nothing but a taken identity can refuse this part: no level that might fall below zero, and amounts that
-    carry no counter to where it cannot count any more."""
-    levels = {meter.key for meter in metering.catalog.meters.values() if meter.is_level}
-    return all(one.event.meter not in levels and one.event.units <= MAX_PLAIN_UNITS for one in part.placed)
-
-
-def _check_remembered(metering: Metering, parts: Sequence[Part]) -> None:
-    """Raises UsageConflict; costs a fraction of a look."""
-    taken = metering.runtime.intake.conflicting([(part.partition, part.events) for part in parts])
-    if taken:
+        with claim.taken():
+            moves = _look(metering, parts, claim, how)
+            with claim.room(moves if how.enforce else {}):
+                visit("ingest.looked")
+                refused = claim.record()
+                visit("ingest.recorded")
+                for part in parts:
+                    if part.run in refused:
+                        _translated(metering, part, partial(claim.record_again, part.run))
+    except UsageConflict as taken:
+        if "events" not in taken.facts:
+            raise
         places = {one.event.digest: one.origin.index for part in parts for one in part.placed}
-        raise conflict([places[event.digest] for event in taken])
+        raise conflict([places[event.digest] for event in taken.facts["events"]]) from None
 
 
-@contextmanager
-def _room(metering: Metering, moves: Iterable[Moved]) -> Iterator[None]:
-    """Hold the quota of what several scripts will record, so that none of them is refused halfway.
+def _look(metering: Metering, parts: Sequence[Part], claim: Claim, how: Recording) -> Moves:
+    """Look at all parts before any is recorded: whatever one of them is refused for refuses the request."""
+    moves: dict[int, Moves] = {}
+    if how.enforce or not all(_is_plain(part.run, metering.catalog) for part in parts):
+        for part in parts:
+            before = moves.get(part.run.partition, {})
+            moves[part.run.partition] = _translated(metering, part, partial(claim.look, part.run, before))
+    return {place: moved for found in moves.values() for place, moved in found.items()}
 
-    What is recorded meanwhile counts beside what is held for it: for that moment others find less room, never more.
-    """
-    wanted: dict[str, int] = {}
-    customers = set()
-    for moved in moves:
-        if moved.limited and moved.units > 0:
-            wanted[moved.meter] = wanted.get(moved.meter, 0) + moved.units
-            customers.add(moved.customer)
-    if not wanted:
-        yield
-        return
-    intake = metering.runtime.intake
-    (customer,) = customers
-    ask = Ask(reserve=wanted, customer=customer, is_call=False)
-    admission = intake.reserve(ask, rid=new_id(), partition=intake.partition(customer), now=metering.clock())
-    assert isinstance(admission, Admission)  # only an Idempotency-Key is ever replayed
-    try:
-        yield
-    finally:
-        with suppress(IntakeUnavailable):  # then its lease runs out
-            intake.release(admission)
+
+def _is_plain(run: Run, catalog: Catalog) -> bool:
+    """Whether nothing but a taken identity can refuse this run: no level that might fall below zero, and no amount that
+    no counter could count."""
+    return all(event.units <= MAX_PLAIN_UNITS and not catalog.meter(event.meter).is_level for event in run.events)
 
 
 def _translated(metering: Metering, part: Part, step: Callable[[], Answer]) -> Answer:

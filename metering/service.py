@@ -27,7 +27,7 @@ from metering.errors import IntakeUnavailable, InvalidUsage
 from metering.ids import new_id
 from metering.intake.event import UsageEvent, make_event
 from metering.intake.refusals import StaleState
-from metering.intake.values import MeterStanding, Span, Standing
+from metering.intake.values import MeterStanding, Recording, Span, Standing
 from metering.models import Event
 from metering.runtime import Runtime, build_runtime
 from metering.settings import Settings, load_settings
@@ -270,23 +270,16 @@ class Metering:
 
     def send(self, event: UsageEvent, now: datetime, *, enforce: bool = False) -> int:
         """Record a checked event; 1 if it was new. Raises as `record` does, IntakeUnavailable whatever the settings."""
-        intake, settings = self.runtime.intake, self.settings
-
-        def send() -> int:
-            return intake.record(
-                intake.partition(event.customer),
-                [event],
-                now=now,
-                identity_window_seconds=settings.identity_window_seconds,
-                backlog_limit=settings.backlog_limit,
-                enforce=enforce,
-            )
-
+        intake, how = self.runtime.intake, self.recording(now, enforce=enforce)
         try:
-            return send()
+            return intake.record(intake.partition(event.customer), [event], how)
         except StaleState:
             self.refresh(event.customer)
-        return send()
+        return intake.record(intake.partition(event.customer), [event], how)
+
+    def recording(self, now: datetime, *, enforce: bool = False) -> Recording:
+        """How events are recorded here."""
+        return Recording(now, self.settings.identity_window_seconds, self.settings.backlog_limit, enforce)
 
     def _checked_time(self, time: datetime, now: datetime) -> int:
         """Raises InvalidUsage for a time that is too late to be counted, or yet to come."""

@@ -7,6 +7,7 @@ full, once, however often it is sent; a reservation whose process died comes fre
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from time import monotonic, sleep
 from typing import Any
 
 from redis import Redis
@@ -14,7 +15,7 @@ from redis.exceptions import RedisError
 
 from metering.catalog import Meter
 from metering.clock import from_micros, to_micros
-from metering.errors import IntakeUnavailable, UnknownMeter
+from metering.errors import IntakeUnavailable, LimitExceeded, UnknownMeter
 from metering.ids import partition_of
 from metering.intake import scripts
 from metering.intake.event import UsageEvent, live_kind
@@ -24,17 +25,20 @@ from metering.intake.values import (
     Ask,
     Caller,
     MeterStanding,
-    Moved,
     RateStanding,
+    Recording,
     Replay,
     Settlement,
     Span,
     Standing,
 )
-from metering.intake.wire import execute_all
 
 MAX_EVENTS_PER_SCRIPT = 500
 """More would keep Redis from answering anybody else for too long."""
+
+PATIENCE_SECONDS = 2.0
+PAUSE_SECONDS = 0.01
+"""How long, and how often, what another request has claimed is asked for."""
 
 CALL_IDENTITY_MS = 3_600_000
 """How long the identity of a call is remembered: only its own process can send it again."""
@@ -115,7 +119,7 @@ class Intake:
         for event in events:
             args += [event.meter, self._kind(event.meter), event.op, event.units]
             args += [event.digest, event.payload, event.message()]
-        reply = scripts.run(self.redis, "settle", admission.partition, *args)
+        reply = self._run("settle", admission.partition, args)
         code = reply[0].decode()
         if code not in ("ok", "duplicate"):
             raise refusal(code, reply[1:])
@@ -146,106 +150,61 @@ class Intake:
 
     # -- events --------------------------------------------------------------------------------------------------
 
-    def record(
-        self,
-        partition: int,
-        events: Sequence[UsageEvent],
-        *,
-        now: datetime,
-        identity_window_seconds: float,
-        backlog_limit: int,
-        enforce: bool = False,
-    ) -> int:
+    def record(self, partition: int, events: Sequence[UsageEvent], how: Recording, *, claim: str = "") -> int:
         """Record up to 500 events of one partition, all or none; how many were new.
 
         Raises:
             UsageConflict: an identity is taken by another payload; `facts["items"]` are their places.
-            LimitExceeded: with `enforce`, a hard limit would be passed.
+            LimitExceeded: with `how.enforce`, a hard limit would be passed.
             UnknownCustomer, InvalidUsage: `facts["item"]` is the place of the first event that cannot be recorded.
             IntakeUnavailable: unknown whether they were recorded; send them again.
         """
-        head = [to_micros(now), int(enforce), int(identity_window_seconds * 1000), backlog_limit, 0, 0]
-        reply = scripts.run(self.redis, "record", partition, *self._arguments(head, events))
-        return int(self._recorded(reply, events)[1])
+        arguments = self.record_arguments(events, how, claim=claim)
+        return int(self.recorded(self._run("record", partition, arguments), events)[1])
 
-    def record_all(
+    def record_arguments(
         self,
-        parts: Sequence[tuple[int, Sequence[UsageEvent]]],
-        *,
-        now: datetime,
-        identity_window_seconds: float,
-        backlog_limit: int,
-    ) -> list[bool]:
-        """Record runs of events, each of one partition, in one round trip; for each whether it was recorded.
-
-        One that was not is refused by `record`, which says why. Raises IntakeUnavailable: unknown what was recorded.
-        """
-        head = [to_micros(now), 0, int(identity_window_seconds * 1000), backlog_limit, 0, 0]
-        calls = [(partition, self._arguments(head, events)) for partition, events in parts]
-        return [reply[0] == b"ok" for reply in scripts.run_all(self.redis, "record", calls)]
-
-    def look(
-        self,
-        partition: int,
         events: Sequence[UsageEvent],
-        carried: Mapping[str, Moved],
+        how: Recording,
         *,
-        now: datetime,
-        backlog_limit: int,
-        enforce: bool = False,
-    ) -> tuple[int, dict[str, Moved]]:
-        """What `record` would do, without doing it: how many are new, and which counters would move by how much.
-
-        `carried` is what earlier looks at the same partition answered: together they see what one of all would.
-        Raises as `record` does.
-        """
-        head: list[Any] = [to_micros(now), int(enforce), 1, backlog_limit, 1, len(carried)]
-        for place, moved in carried.items():
-            head += [place, moved.units]
-        reply = scripts.run(self.redis, "record", partition, *self._arguments(head, events))
-        _, fresh, *found = self._recorded(reply, events)
-        moves = dict(carried)
-        for start in range(0, len(found), 5):
-            place, customer, meter, units, limited = found[start : start + 5]
-            moves[place.decode()] = Moved(customer.decode(), meter.decode(), int(units), bool(limited))
-        return int(fresh), moves
-
-    def _arguments(self, head: Sequence[Any], events: Sequence[UsageEvent]) -> list[Any]:
-        args = list(head)
+        claim: str = "",
+        look: bool = False,
+        carried: Sequence[Any] = (),
+    ) -> list[Any]:
+        """What the script `record` is run with."""
+        args: list[Any] = [to_micros(how.now), int(how.enforce), int(how.identity_window_seconds * 1000)]
+        args += [how.backlog_limit, int(look), claim, len(carried) // 2, *carried]
         for event in events:
             args += [event.digest, event.payload, event.customer, event.meter, self._kind(event.meter)]
             args += [event.op, event.units, event.time, event.message()]
         return args
 
-    def _recorded(self, reply: Any, events: Sequence[UsageEvent]) -> Any:
+    def recorded(self, reply: Any, events: Sequence[UsageEvent]) -> Any:
+        """What the script `record` answered. Raises as `record` does."""
         code = reply[0].decode()
         if code == "ok":
             return reply
         if code == "limit":
             event = events[int(reply[1])]
-            standing = next(_standings([event.meter], reply[2:6], width=4))
-            period = Span(0, from_micros(int(reply[6])), from_micros(int(reply[7])))
-            refused = limit_exceeded(self.meters, (standing,), 0, {event.meter: event.units}, period)
+            refused = self.past_limit(event.meter, event.units, reply[2:])
             refused.facts["item"] = int(reply[1])
             raise refused
         raise record_refusal(code, reply[1:])
 
-    def conflicting(self, parts: Sequence[tuple[int, Sequence[UsageEvent]]]) -> list[UsageEvent]:
-        """Those whose identity is remembered with another payload. Raises IntakeUnavailable."""
-        commands = [
-            ("MGET", *[f"{scripts.prefix(partition)}d:{event.digest}" for event in events])
-            for partition, events in parts
-        ]
-        try:
-            answers = execute_all(self.redis, commands)
-        except RedisError as error:
-            raise IntakeUnavailable("Redis did not answer") from error
-        return [
-            event
-            for (_, events), remembered in zip(parts, answers, strict=True)
-            for event, payload in zip(events, remembered, strict=True)
-            if payload is not None and payload.decode() != event.payload
-        ]
+    def past_limit(self, meter: str, units: int, facts: Sequence[bytes]) -> LimitExceeded:
+        """The refusal that a script's facts stand for: mode, limit, used, held, start and end of the period."""
+        standing = next(_standings([meter], facts, width=4))
+        period = Span(0, from_micros(int(facts[4])), from_micros(int(facts[5])))
+        return limit_exceeded(self.meters, (standing,), 0, {meter: units}, period)
+
+    def _run(self, name: str, partition: int, arguments: Sequence[Any]) -> Any:
+        """Run a script; again, for a while, where a request of several scripts has claimed what it would touch."""
+        give_up_at = monotonic() + PATIENCE_SECONDS
+        while True:
+            answer = scripts.run(self.redis, name, partition, *arguments)
+            if answer[0] != b"busy" or monotonic() > give_up_at:
+                return answer
+            sleep(PAUSE_SECONDS)
 
     def known(self, customers: Iterable[str]) -> set[str]:
         """Those of `customers` whose state is in Redis. Raises IntakeUnavailable."""

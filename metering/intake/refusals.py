@@ -77,6 +77,10 @@ def refusal(code: str, facts: Sequence[bytes]) -> Exception:
     match code:
         case "outage":
             return IntakeUnavailable("the live counters are being rebuilt")
+        case "busy":
+            return IntakeUnavailable("another request is recording some of these events, or moves these levels")
+        case "unclaimed":
+            return IntakeUnavailable("recording these events took too long")
         case "stale":
             return StaleState("the customer's billing period is not known yet", customer=words[-1])
         case "unknown_key":

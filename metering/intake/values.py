@@ -135,13 +135,16 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """By how many scaled units some events would move a counter, and whether a hard limit holds that."""
+class Recording:
+    """How events are recorded: when, and for how long their identities are remembered in Redis.
 
-    customer: str
-    meter: str
-    units: int
-    limited: bool
+    With `enforce` they are refused where they would pass a hard limit, and past `backlog_limit` waiting entries anyway.
+    """
+
+    now: datetime
+    identity_window_seconds: float
+    backlog_limit: int
+    enforce: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,11 +90,12 @@ def apply_corrections(session: Session, redis: Redis, partitions: Sequence[int])
     for row in rows:
         period = "" if row.period_id is None else row.period_id
         by_partition.setdefault(row.partition, []).extend([row.id, row.customer, period, row.meter, row.units])
-    for partition, args in by_partition.items():
-        scripts.run(redis, "correct", partition, *args)
-    if rows:
-        session.execute(delete(Correction).where(Correction.id.in_([row.id for row in rows])))
-    return len(rows)
+    last = {partition: scripts.run(redis, "correct", partition, *args) for partition, args in by_partition.items()}
+    # A level that a request has claimed waits for the next pass.
+    applied = [row.id for row in rows if row.id <= int(last[row.partition])]
+    if applied:
+        session.execute(delete(Correction).where(Correction.id.in_(applied)))
+    return len(applied)
 
 
 def _look(redis: Redis, partitions: Sequence[PartitionRow], drained: Drained) -> list[PartitionRow]:

@@ -15,6 +15,7 @@ from metering.errors import InvalidUsage, MeteringError, UnknownCustomer, UsageC
 from metering.intake.admission import MAX_EVENTS_PER_SCRIPT, Intake
 from metering.intake.event import UsageEvent
 from metering.intake.refusals import StaleState
+from metering.intake.values import Recording
 from metering.models import Inbox
 from metering.store.batch import set_aside
 from metering.store.stream import Fault
@@ -57,13 +58,8 @@ def _feed(
 ) -> None:
     """Halves on refusal, so that one event the intake will never take holds up none of the others."""
     try:
-        intake.record(
-            partition,
-            [UsageEvent.from_message(row.message) for row in rows],
-            now=now,
-            identity_window_seconds=window,
-            backlog_limit=NO_BACKLOG_LIMIT,
-        )
+        events = [UsageEvent.from_message(row.message) for row in rows]
+        intake.record(partition, events, Recording(now, window, NO_BACKLOG_LIMIT))
     except (InvalidUsage, UnknownCustomer, UsageConflict, ValueError) as error:
         if len(rows) == 1:
             set_aside(session, [_refused(rows[0], error)])

@@ -19,7 +19,7 @@ from metering.clock import to_micros
 from metering.ids import NewKey
 from metering.intake.admission import Intake
 from metering.intake.event import UsageEvent, make_event
-from metering.intake.values import Admission, Ask, Replay
+from metering.intake.values import Admission, Ask, Recording, Replay
 from metering.models import Customer, Event, PartitionRow, Period, PeriodTotal
 from metering.store.accruals import close_hours
 from metering.store.drain import Drained, drain
@@ -110,8 +110,8 @@ class World:
         self.send()
 
     def record(self, *events: UsageEvent, **more: Any) -> int:
-        more = {"identity_window_seconds": 3600, "backlog_limit": 10**6} | more
-        return self.intake.record(self.intake.partition(events[0].customer), events, now=self.now, **more)
+        how = Recording(**({"now": self.now, "identity_window_seconds": 3600, "backlog_limit": 10**6} | more))
+        return self.intake.record(self.intake.partition(events[0].customer), events, how)
 
     def reserve(self, reserve: Mapping[str, int], customer: str = "acme", **more: Any) -> Admission:
         rid = f"{next(self.numbers):032x}"

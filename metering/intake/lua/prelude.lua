@@ -10,12 +10,14 @@
 --   l:<customer>        level by meter; "<meter>@" the time of its last set, "<meter>~" of its last change
 --   h:, r:, z:<customer>  held units, reservations, and their leases by expiry
 --   t:<customer>, t:<customer>:<key id>  theoretical arrival time of the next call, for the rates of each
---   d:<digest>          payload digest of an identity, for the remembered window
+--   d:<digest>          payload digest of an identity, for the remembered window; "?<claim>" while a request of several
+--                       scripts is about to record it
+--   w:<customer> <meter>  the claim of such a request to a level
 --   i:<customer>:<d>    Idempotency-Key: fingerprint, running reservation, stored answer
 --   seen                time of last use by API key id
 --
--- Reservations are kept out of the append-only file (`volatile`): a call then costs one fsync, at its settlement, and a
--- Redis that was killed has merely forgotten what was held, as if the leases had run out.
+-- Reservations and claims are kept out of the append-only file (`volatile`): a call then costs one fsync, at its
+-- settlement, and a Redis that was killed has merely forgotten what was held, as if the leases had run out.
 -- Numbers travel as the strings that came; sums stay below 2^53, where a double is exact.
 
 if redis.replicate_commands then redis.replicate_commands() end
@@ -64,6 +66,14 @@ local function counted_in(state, time, now)
   return (in_force(state, now))
 end
 
+-- The prefix of the limits that hold usage of the period with that id, or a level now; nil where none does any more.
+local function limits_for(state, kind, period_id, now)
+  local current, which = in_force(state, now)
+  if not current then return nil end
+  if kind == 'l' or period_id == current.id then return which end
+  return state.coming and period_id == state.coming.id and '1:' or nil
+end
+
 -- A limit as it is stored: its mode and value. A meter that stands nowhere has none.
 local function mode_and_value(text)
   if not text then return 'none', '' end
@@ -82,19 +92,38 @@ end
 
 local function held_of(customer, field) return num(call('HGET', P .. 'h:' .. customer, field)) end
 
--- A reservation is stored as "period|field=units|field=units…". `held` is what it held, `left` what others still hold.
-local function drop_hold(customer, rid)
+-- A reservation, or nil. It is stored as "period|field=units|field=units…".
+local function reservation_of(customer, rid)
   local text = call('HGET', P .. 'r:' .. customer, rid)
   if not text then return nil end
-  local held, left = {}, {}
-  for field, units in string.gmatch(text, '|([^|=]+)=(%d+)') do
-    held[field] = tonumber(units)
-    left[field] = call('HINCRBY', P .. 'h:' .. customer, field, '-' .. units)
-    if left[field] == 0 then call('HDEL', P .. 'h:' .. customer, field) end
+  local held = {}
+  for field, units in string.gmatch(text, '|([^|=]+)=(%d+)') do held[field] = tonumber(units) end
+  return { period = string.match(text, '^[^|]*'), held = held, left = {} }
+end
+
+-- Hold units by field until `expiry`; for each field what is held now, of all reservations.
+local function keep_hold(customer, rid, period_id, units_by_field, expiry)
+  local parts, held = { period_id }, {}
+  for field, units in pairs(units_by_field) do
+    held[field] = call('HINCRBY', P .. 'h:' .. customer, field, int(units))
+    parts[#parts + 1] = field .. '=' .. int(units)
+  end
+  call('HSET', P .. 'r:' .. customer, rid, table.concat(parts, '|'))
+  call('ZADD', P .. 'z:' .. customer, int(expiry), rid)
+  return held
+end
+
+-- Of the reservation that is answered, `held` is what it held, `left` what others still hold.
+local function drop_hold(customer, rid)
+  local found = reservation_of(customer, rid)
+  if not found then return nil end
+  for field, units in pairs(found.held) do
+    found.left[field] = call('HINCRBY', P .. 'h:' .. customer, field, '-' .. int(units))
+    if found.left[field] == 0 then call('HDEL', P .. 'h:' .. customer, field) end
   end
   call('HDEL', P .. 'r:' .. customer, rid)
   call('ZREM', P .. 'z:' .. customer, rid)
-  return { period = string.match(text, '^[^|]+'), held = held, left = left }
+  return found
 end
 
 -- Quota whose process died comes free here, at the next call: no job is needed.
@@ -102,6 +131,8 @@ local function expire_holds(customer, now)
   local due = call('ZRANGEBYSCORE', P .. 'z:' .. customer, '-inf', now, 'LIMIT', 0, 1000)
   for _, rid in ipairs(due) do drop_hold(customer, rid) end
 end
+
+local function claim_of(customer, meter) return P .. 'w:' .. customer .. ' ' .. meter end
 
 -- The effect that `op` has on the live counter. For a level a set that comes late cannot be told here: the drain,
 -- which has the history, corrects the counter.

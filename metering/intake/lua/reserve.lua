@@ -42,7 +42,7 @@ volatile()
 expire_holds(customer, now)
 
 local refused = 0
-local shown, hold = {}, { current.id }
+local shown, hold = {}, {}
 for i = FIRST, #ARGV, WIDTH do
   local meter, kind, units = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local mode, limit = limit_of(state, which, meter)
@@ -50,7 +50,7 @@ for i = FIRST, #ARGV, WIDTH do
   local used, held = used_of(state, kind, current.id, meter), held_of(customer, field)
   if mode == 'hard' and used + held + units > tonumber(limit) and refused == 0 then refused = (i - FIRST) / WIDTH + 1 end
   if used + held + units > EXACT then return { 'too_large', customer, meter } end
-  if units > 0 then hold[#hold + 1] = field .. '=' .. ARGV[i + 2] end
+  if units > 0 then hold[field] = units end  -- nothing held is nothing to give back: "-0" is no integer to Redis
   shown[#shown + 1] = mode
   shown[#shown + 1] = limit
   shown[#shown + 1] = int(used)
@@ -68,15 +68,11 @@ if verdict == 'ok' and (for_customer and not for_customer.open or for_key and no
 if verdict == 'ok' then
   pass(for_customer, now)
   pass(for_key, now)
+  local held = keep_hold(customer, rid, current.id, hold, now + lease)
   for i = FIRST, #ARGV, WIDTH do
-    if tonumber(ARGV[i + 2]) > 0 then  -- nothing held is nothing to give back: "-0" is no integer to Redis
-      local field = held_field(ARGV[i + 1], current.id, ARGV[i])
-      local held = call('HINCRBY', P .. 'h:' .. customer, field, ARGV[i + 2])
-      shown[(i - FIRST) / WIDTH * 4 + 4] = int(held)
-    end
+    local total = held[held_field(ARGV[i + 1], current.id, ARGV[i])]
+    if total then shown[(i - FIRST) / WIDTH * 4 + 4] = int(total) end
   end
-  call('HSET', P .. 'r:' .. customer, rid, table.concat(hold, '|'))
-  call('ZADD', P .. 'z:' .. customer, int(now + lease), rid)
   if idem ~= '' then
     call('DEL', idem_key)
     call('HSET', idem_key, 'f', fingerprint, 'r', rid, 'x', int(now + lease))

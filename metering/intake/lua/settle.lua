@@ -1,7 +1,7 @@
 -- Record what a call really used, in full, and give back its reservation. Safe to repeat: an identity counts once.
 -- ARGV: now, rid, customer, time of admission, identity ttl (ms), idempotency digest, fingerprint, idempotency ttl (ms),
 --       stored answer, then for each event: meter, kind, op, units, digest, payload digest, message.
--- Answers {"conflict"} where it was settled with other figures, or {"ok"|"duplicate", then for each event: mode, limit, used, held, overshoot 0|1}.
+-- Answers {"busy"} where a request of several scripts has claimed one of the levels, {"conflict"} where it was settled with other figures, or {"ok"|"duplicate", then for each event: mode, limit, used, held, overshoot 0|1}.
 
 local now, rid, customer, admitted = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local identity_ttl, idem, fingerprint, idem_ttl, answer = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
@@ -27,6 +27,9 @@ if idem ~= '' then
 end
 
 -- Everything is checked before anything is written: a script is not rolled back.
+for i = FIRST, #ARGV, WIDTH do
+  if ARGV[i + 1] == 'l' and call('EXISTS', claim_of(customer, ARGV[i])) == 1 then return { 'busy' } end
+end
 for i = FIRST, #ARGV, WIDTH do
   local meter, kind, op, units = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
   if kind == 'l' and not (duplicate or known[i]) and used_of(state, kind, '', meter) + effect_of(state, op, kind, meter, units, admitted) < 0 then
