@@ -121,8 +121,9 @@ class Claim:
             for run, levels in zip(self.runs, self._levels, strict=True)
             if levels or identities
         ]
-        with suppress(IntakeUnavailable):  # then they run out
-            scripts.run_all(self._intake.redis, "unclaim", calls)
+        if calls:
+            with suppress(IntakeUnavailable):  # then they run out
+                scripts.run_all(self._intake.redis, "unclaim", calls)
 
     @staticmethod
     def _flat_levels(levels: Sequence[tuple[str, str]]) -> list[Any]:

@@ -3,6 +3,8 @@
 An event is never changed: voiding marks it, correcting voids it and stores a replacement under an identity of its own.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
 
@@ -14,7 +16,7 @@ from metering.clock import floor_hour, to_micros
 from metering.errors import Conflict, NotFound
 from metering.ids import identity_digest
 from metering.intake.event import UsageEvent
-from metering.models import AuditEntry, Correction, Customer, Event, MeterRow, SetAside
+from metering.models import AuditEntry, Correction, Customer, Event, Level, MeterRow, SetAside
 from metering.store.batch import Stored, fold_levels, store_rows
 from metering.store.drain import lock_partition
 from metering.store.sql import statement
@@ -30,15 +32,16 @@ def void(
 
     Raises:
         NotFound: there is no such event (it may not have been drained yet).
-        Conflict: it was voided before.
+        Conflict: it was voided before, or a level would fall below zero: what lowers it must be voided first.
     """
     lock_partition(session, customer.partition)
     counted = _find(session, customer, source, id)
     standing = [event for event in counted if event.voided_at is None]
     if not standing:
         raise Conflict("this event was voided before", id=id, voided_at=counted[0].voided_at)
-    for event in standing:
-        _void(session, customer, event, reason, actor, now)
+    with _levels_kept(session, standing):
+        for event in standing:
+            _void(session, customer, event, reason, actor, now)
     return counted[0]
 
 
@@ -70,7 +73,6 @@ def correct(
     if catalog.meter(meter_key).aggregates.counts_events:
         raise Conflict(f"{meter_key} counts events, whatever is in them: void this one instead", id=id)
     units = catalog.meter(meter_key).to_units(quantity, signed=event.op in ("change", "observe"))
-    _void(session, customer, event, reason, actor, now)
     is_first = event.digest.hex == identity_digest(customer.key, source, id)
     revised = f"{id}~{to_micros(now)}"
     replacement = UsageEvent(
@@ -88,7 +90,9 @@ def correct(
         grp=event.grp,
         properties=_properties_text(session, event),
     )
-    stored = _store_outside_the_stream(session, customer, replacement, (event.position, event.item))
+    with _levels_kept(session, [event]):
+        _void(session, customer, event, reason, actor, now)
+        stored = _store_outside_the_stream(session, customer, replacement, (event.position, event.item))
     if stored.faults:
         raise Conflict(f"the replacement cannot be stored: {stored.faults[0].reason}", id=id)
     return replacement
@@ -159,6 +163,20 @@ def _void(session: Session, customer: Customer, event: Event, reason: str, actor
     _take_back(session, customer, event)
     detail = {"source": event.source, "id": event.event_id, "reason": reason, "units": event.units}
     session.add(AuditEntry(at=now, actor=actor, action="event.void", customer_id=customer.id, detail=detail))
+
+
+@contextmanager
+def _levels_kept(session: Session, events: Sequence[Event]) -> Iterator[None]:
+    """Raises Conflict where the block brings a level that these events moved below zero, or further below."""
+    (customer_id,) = {event.customer_id for event in events}
+    meters = [event.meter_id for event in events]
+    query = select(Level.meter_id, Level.level).where(Level.customer_id == customer_id, Level.meter_id.in_(meters))
+    before = {row.meter_id: row.level for row in session.execute(query)}
+    yield
+    for row in session.execute(query):
+        if row.level < min(0, before[row.meter_id]):
+            key = session.get_one(MeterRow, row.meter_id).key
+            raise Conflict(f"{key}: the level would fall below zero; void or correct what lowers it first", meter=key)
 
 
 def _properties_text(session: Session, event: Event) -> str:

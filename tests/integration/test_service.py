@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from metering.accounts.customers import find_customer
 from metering.errors import (
     BadQuantity,
     Conflict,
@@ -16,6 +17,7 @@ from metering.errors import (
     UsageConflict,
 )
 from metering.service import Metering
+from metering.store.void import correct
 from tests.factories.callers import keep
 from tests.factories.world import World
 
@@ -168,3 +170,30 @@ def test_a_voided_event_leaves_the_counters_and_the_books(metering: Metering, wo
         metering.void("acme", "t1", reason="again")
     with pytest.raises(NotFound):
         metering.void("acme", "t9", reason="unknown")
+
+
+def test_a_level_is_not_voided_below_zero(metering: Metering, world: World) -> None:
+    """Given 10 bytes of which 8 were deleted, when the 10 are voided or made 7, then they stay; the 8 must go first."""
+    world.customer()
+    metering.record("acme", "storage_bytes", 10, id="stored")
+    metering.record("acme", "storage_bytes", -8, id="deleted")
+    keep(metering)
+
+    with pytest.raises(Conflict, match="below zero"):
+        metering.void("acme", "stored", reason="never was")
+    with pytest.raises(Conflict, match="below zero"):
+        put_right(metering, "stored", 7)
+    keep(metering)
+    assert (world.used("storage_bytes"), [event.voided_at for event in world.events()]) == (2, [None, None])
+
+    put_right(metering, "stored", 8)
+    metering.void("acme", "deleted", reason="never was")
+    keep(metering)
+    assert world.used("storage_bytes") == 8
+
+
+def put_right(metering: Metering, id: str, quantity: int) -> None:
+    with metering.runtime.transaction() as session:
+        found = find_customer(session, "acme")
+        now = metering.clock()
+        correct(session, metering.catalog, found, "python", id, quantity, reason="was", actor="test", now=now)
