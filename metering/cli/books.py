@@ -102,6 +102,8 @@ def _print_check(check: Check) -> None:
     click.echo(f"{'ok  ' if check.holds else 'FAIL'} {check.name:<11} {check.claim}")
     if check.fault:
         click.echo(f"       not looked at: {check.fault}")
+    for unseen in check.unseen:
+        click.echo(f"       {unseen.customer}: not looked at: {unseen.detail}")
     for one in check.differences:
         where = " ".join(part for part in (one.customer, one.meter, one.detail) if part)
         click.echo(f"       {where}: is {one.actual}, should be {one.expected} (by {one.actual - one.expected:+})")

@@ -52,6 +52,11 @@ def test_a_customer_a_user_and_a_key_can_use_the_product_at_once(run, world: Wor
         (("customers", "create", "a b", "--name", "X", "--plan", "pro"), "letters, digits"),
         (("customers", "create", "acme", "--name", "X", "--plan", "gold"), "there are: free, pro, enterprise"),
         (("customers", "create", "acme", "--name", "X", "--plan", "pro", "--timezone", "Mars/Base"), "no time zone"),
+        (
+            ("customers", "create", "acme", "--name", "X", "--plan", "pro", "--stripe-customer", "acct_1"),
+            "'acct_1' is no id of a Stripe customer",
+        ),
+        (("customers", "stripe", "nobody", "cus_1"), "no customer 'nobody'"),
         (("keys", "create", "--customer", "nobody", "--name", "n"), "no customer 'nobody'"),
         (("usage", "nobody"), "no customer 'nobody'"),
         (("events", "void", "nobody", "e1", "--reason", "r"), "no customer 'nobody'"),
@@ -63,6 +68,15 @@ def test_bad_input_is_explained_in_one_line(run, words: tuple[str, ...], says: s
 
     assert says in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("id", ["wrong", "cus_", "cus_1; drop", "CUS_1", "cus_1\n"])
+def test_what_is_no_id_of_stripes_is_refused_where_it_is_entered(run, world: World, id: str) -> None:
+    world.customer()
+
+    assert "is no id of a Stripe customer" in run("customers", "stripe", "acme", id, status=1).output
+    assert world.find("acme").stripe_customer_id is None
+    run("customers", "stripe", "acme", status=2)
 
 
 def test_a_weak_password_leaves_no_user(run, world: World) -> None:
@@ -179,7 +193,8 @@ def test_plan_suspension_and_revocation_hold_at_the_next_call(run, world: World,
     run("keys", "revoke", "nonsense", "--customer", "acme", status=1)
     run("keys", "revoke", secret[:8], "--customer", "acme")
     assert ping() == (401, None)
-    changes = world.session.scalars(select(AuditEntry.detail).order_by(AuditEntry.id)).all()
+    changed = select(AuditEntry.detail).where(AuditEntry.action == "customer.change").order_by(AuditEntry.id)
+    changes = world.session.scalars(changed).all()
     assert [one["change"] for one in changes][:3] == ["plan pro", "suspended", "active"]
 
 
