@@ -8,6 +8,7 @@ from flask.cli import AppGroup
 from sqlalchemy import select
 
 from metering.accounts.customers import find_customer
+from metering.billing.periods import zone
 from metering.cli.common import actor, current_metering, explained, json_option, print_json
 from metering.keeper import Keeper
 from metering.models import SetAside
@@ -40,16 +41,19 @@ def register(commands: AppGroup) -> None:
 def usage(customer: str, as_json: bool) -> None:
     """What a customer has used in its current period."""
     metering = current_metering()
+    runtime = metering.runtime
     with explained():
-        metering.runtime.refresh_meters()
+        runtime.refresh_meters()
         summary = metering.summary(customer)
+        with runtime.transaction() as session:
+            where = zone(find_customer(session, customer).timezone)
     if as_json:
         print_json(
             {"customer": summary.customer, "plan": summary.plan, "meters": [_usage(one) for one in summary.meters]}
         )
         return
-    period = summary.period
-    click.echo(f"{customer} on {summary.plan}, {period.starts_at:%Y-%m-%d} to {period.ends_at:%Y-%m-%d}")
+    starts, ends = (moment.astimezone(where) for moment in (summary.period.starts_at, summary.period.ends_at))
+    click.echo(f"{customer} on {summary.plan}, {starts:%Y-%m-%d} to {ends:%Y-%m-%d} ({where.key})")
     for one in summary.meters:
         limit = "no limit" if one.limit is None else f"of {one.limit:,f} ({one.percent:.1f} %)"
         click.echo(f"  {one.name:<12} {one.used:>16,f}  {limit}")

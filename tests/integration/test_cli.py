@@ -103,6 +103,13 @@ def test_usage_and_status_as_json(run, world: World) -> None:
     assert (status["backlog_entries"], status["set_aside_messages"]) == (1, 0)
 
 
+@pytest.mark.parametrize("timezone", ["Europe/Berlin", "America/Lima", "UTC"])
+def test_usage_shows_the_days_of_the_customer(run, world: World, timezone: str) -> None:
+    world.customer(timezone=timezone)
+
+    assert f"acme on free, 2026-11-01 to 2026-12-01 ({timezone})\n" in run("usage", "acme").output
+
+
 def test_verify_ends_with_1_and_says_what_is_wrong_for_whom_by_how_much(run, world: World) -> None:
     world.customer()
     world.record(world.event(quantity=7))
