@@ -1,15 +1,20 @@
 """The operators' commands, as an operator runs them."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from click.testing import Result
 from flask import Flask
 from sqlalchemy import select, text
 
+from metering.embedded import Addresses
 from metering.ids import partition_of
 from metering.intake.scripts import prefix
 from metering.models import ApiKey, AuditEntry, Membership, SetAside, User
+from tests.conftest import running_app
+from tests.factories.fault_proxy import redis_proxy
 from tests.factories.world import PARTITIONS, World
 
 
@@ -91,6 +96,21 @@ def test_events_write_is_granted_by_operators_only(run, world: World) -> None:
     key = world.session.scalars(select(ApiKey)).one()
     assert key.customer_id is None
     assert "events:write" in key.scopes
+
+
+def test_nothing_but_its_secret_goes_to_standard_output_even_where_it_is_not_in_force_yet(
+    world: World, servers: Addresses, tmp_path: Path
+) -> None:
+    world.customer()
+    proxy, redis_url = redis_proxy(servers.redis_url)
+    with running_app(world, tmp_path, database_url=servers.database_url, redis_url=redis_url) as app:
+        proxy.cut()
+        result = app.test_cli_runner().invoke(args=["metering", "keys", "create", "--customer", "acme", "--name", "x"])
+
+    assert result.exit_code == 0
+    assert re.fullmatch(r"mk_[0-9a-f]{2}_[\w-]+\n", result.stdout)
+    assert "state_not_sent" in result.stderr
+    assert "not in force yet" in result.stderr
 
 
 def test_usage_and_status_as_json(run, world: World) -> None:
