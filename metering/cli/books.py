@@ -82,7 +82,7 @@ def status(as_json: bool) -> None:
         print_json(figures)
         return
     for name, value in figures.items():
-        click.echo(f"{name.replace('_', ' '):<32} {value:>14,g}")
+        click.echo(f"{name.replace('_', ' '):<34} {value:>12,g}")
 
 
 @click.command("verify")
@@ -125,7 +125,7 @@ def rebuild(partition: int | None) -> None:
     with explained():
         for number in numbers:
             keeper.rebuild(number, force=True)
-    click.echo(f"{len(numbers)} partitions rebuilt", err=True)
+    click.echo(f"{len(numbers)} {'partition' if len(numbers) == 1 else 'partitions'} rebuilt", err=True)
 
 
 reason_option = click.option("--reason", required=True, help="Why: it stands in the audit log.")
