@@ -75,7 +75,7 @@ def _match(
             faults += _unstorable(one)
         else:
             try:
-                known += place(one, meters[one.type], admitted, caller.key_id)
+                known += place(one, metering.catalog, admitted, caller.key_id)
             except InvalidEvents as wrong:
                 faults += [EventFault(**fault) for fault in wrong.facts["errors"]]
     return known, unknown, faults

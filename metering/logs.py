@@ -1,7 +1,11 @@
-"""Structured logs: one line an event, JSON in production, with the request's or the job's id and never a secret."""
+"""Structured logs: one line an event, JSON in production, with the request's or the job's id and never a secret.
+
+They go to standard error: what a command prints is its answer alone.
+"""
 
 import logging
 import re
+import sys
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -18,7 +22,9 @@ Event = MutableMapping[str, Any]
 
 
 def configure_logs(settings: Settings) -> None:
-    renderer: Any = structlog.dev.ConsoleRenderer() if settings.is_development else structlog.processors.JSONRenderer()
+    renderer: Any = structlog.processors.JSONRenderer()
+    if settings.is_development:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -30,6 +36,7 @@ def configure_logs(settings: Settings) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
 

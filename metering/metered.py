@@ -299,7 +299,7 @@ def _settle_on_close(
 
     def settle(whole: bytes | None) -> None:
         answer = pack_answer(status, headers, whole) if idempotent else b""
-        calls.settle(call, _timed(facts, started), answer=answer)
+        calls.settle(call, _timed(facts, started), answer=answer, delivered=True)
 
     response.response = Produced(
         response.response,

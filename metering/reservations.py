@@ -95,7 +95,8 @@ def settle(
     A lease that ran out meanwhile does not matter to what is recorded; usage that passes a limit then is flagged.
 
     Raises:
-        InvalidUsage, BadQuantity: a meter that was not reserved, a quantity that cannot be counted.
+        InvalidUsage, BadQuantity: a meter that was not reserved, a quantity that cannot be counted; nothing was
+            recorded, and it may be settled with other figures.
         IntakeUnavailable: unknown whether it was recorded; settle again.
     """
     undeclared = [meter for meter in quantities if meter not in held.reserved]

@@ -12,9 +12,12 @@ from metering.catalog import Catalog
 from metering.errors import Conflict, MeteringError, UnknownCustomer
 from metering.ids import partition_of
 from metering.models import Customer
+from metering.settings import Settings
 from metering.store.state import touch
+from metering.stripe_sync.customers import link
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+STRIPE_ID = re.compile("cus_[A-Za-z0-9]{1,250}")
 
 
 class InvalidCustomer(MeteringError):
@@ -56,7 +59,7 @@ def create_customer(
         name=checked_name(name, key),
         plan=plan,
         timezone=timezone,
-        stripe_customer_id=stripe_customer_id,
+        stripe_customer_id=checked_stripe_id(stripe_customer_id, key),
         partition=partition_of(key, partitions),
         created_at=now,
     )
@@ -71,6 +74,17 @@ def checked_name(name: str, key: str) -> str:
     if not name.strip() or not name.isprintable():
         raise InvalidCustomer("a customer needs a name in plain characters", key=key, field="name")
     return name.strip()
+
+
+def checked_stripe_id(stripe_id: str | None, key: str) -> str | None:
+    """Raises InvalidCustomer: a mistyped id is found out here, not where usage has been reported under it."""
+    if stripe_id is not None and not STRIPE_ID.fullmatch(stripe_id):
+        raise InvalidCustomer(
+            f"{stripe_id!r} is no id of a Stripe customer: cus_ and letters or digits",
+            key=key,
+            field="stripe_customer_id",
+        )
+    return stripe_id
 
 
 def check_plan(catalog: Catalog, plan: str) -> None:
@@ -119,6 +133,16 @@ def change_customer(session: Session, customer: Customer, *, name: str | None, t
     if timezone is not None:
         customer.timezone = zone(timezone).key
     session.flush()
+
+
+def link_with_stripe(
+    session: Session, settings: Settings, customer: Customer, stripe_id: str | None, *, now: datetime, actor: str
+) -> None:
+    """Say which customer of Stripe's a locked customer is, or none (yet).
+
+    Raises InvalidCustomer, and what `stripe_sync.customers.link` does: Conflict, StripeFailed, ConfigurationError.
+    """
+    link(session, settings, customer, checked_stripe_id(stripe_id, customer.key), now=now, actor=actor)
 
 
 def set_status(session: Session, customer: Customer, status: str) -> None:

@@ -7,10 +7,12 @@ from pydantic import Field
 
 from metering.accounts.customers import (
     KEY,
+    STRIPE_ID,
     change_customer,
     change_plan,
     create_customer,
     find_customer,
+    link_with_stripe,
     list_customers,
     set_status,
 )
@@ -28,7 +30,7 @@ from metering.models import Customer
 blueprint = Blueprint("api_customers", __name__, url_prefix="/api/v1")
 
 Status = Literal["active", "suspended"]
-StripeId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,255}$", examples=["cus_NffrFeUfNV2Hib"])]
+StripeId = Annotated[str, Field(pattern=f"^{STRIPE_ID.pattern}$", examples=["cus_NffrFeUfNV2Hib"])]
 OPERATORS_FIELDS = ("status", "stripe_customer_id")
 ACME = Example(path={"customer": "acme"})
 
@@ -150,7 +152,7 @@ class CustomerChanges(Body):
     scope="admin",
     body=CustomerChanges,
     answers=CustomerAnswer,
-    refuses=("unknown-customer", "unknown-time-zone", "precondition-failed"),
+    refuses=("unknown-customer", "unknown-time-zone", "conflict", "precondition-failed", "stripe-failed"),
     example=Example(path={"customer": "acme"}, body={"name": "Acme Corporation"}),
     headers=(IF_MATCH,),
 )
@@ -164,7 +166,8 @@ def update(customer: str, body: CustomerChanges) -> Tagged:
         if body.status is not None and body.status != found.status:
             set_status(change.session, found, body.status)
         if "stripe_customer_id" in body.model_fields_set:
-            found.stripe_customer_id = body.stripe_customer_id
+            settings, stripe_id = current_metering().settings, body.stripe_customer_id
+            link_with_stripe(change.session, settings, found, stripe_id, now=change.now, actor=change.actor)
         change.note("customer.change", found, **body.model_dump(exclude_unset=True))
         answer = _answer(change, found)
     return tagged(answer)

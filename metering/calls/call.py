@@ -137,11 +137,16 @@ class Calls:
         idempotency = admission.idempotency
         return Call(admission, main_meter, self._catalog(), used={main_meter: quantity}, idempotency=idempotency)
 
-    def settle(self, call: Call, properties: Mapping[str, Any], *, answer: bytes = b"") -> Settlement:
+    def settle(
+        self, call: Call, properties: Mapping[str, Any], *, answer: bytes = b"", delivered: bool = False
+    ) -> Settlement:
         """Record what the call used; the second time does nothing.
 
+        `delivered`: its answer has gone out already, so nobody can be told of a refusal. Then the inbox takes all that
+        the call used: what can be counted is, and the rest is set aside where operators see it.
+
         Raises:
-            InvalidUsage: a level would fall below zero; nothing was recorded.
+            InvalidUsage: a level would fall below zero, or a total pass 2^53 - 1; nothing was recorded.
             IntakeUnavailable: recorded nowhere.
         """
         if call.finished:
@@ -149,7 +154,7 @@ class Calls:
         try:
             events = call.events(properties)
             visit("call.before_settle")
-            settlement = self._settle(call, events, answer)
+            settlement = self._settle(call, events, answer, delivered)
         except InvalidUsage:
             self.release(call)
             raise
@@ -170,12 +175,17 @@ class Calls:
         except IntakeUnavailable:
             return
 
-    def _settle(self, call: Call, events: list[UsageEvent], answer: bytes) -> Settlement:
+    def _settle(self, call: Call, events: list[UsageEvent], answer: bytes, delivered: bool) -> Settlement:
         for attempt in range(0 if call.offline else SETTLE_TRIES):
             try:
                 return self._intake.settle(call.admission, events, now=self._clock(), answer=answer)
             except UnknownCustomer:
                 break  # gone from Redis meanwhile: the inbox keeps the usage, or sets it aside where operators see it
+            except InvalidUsage:
+                if not delivered:
+                    raise
+                self.release(call)
+                break
             except IntakeUnavailable:
                 if attempt == SETTLE_TRIES - 1:
                     break

@@ -32,7 +32,9 @@ class Rehearsal:
     def __init__(self) -> None:
         self.counted: list[Counted] = []
 
-    def settle(self, call: Call, properties: Mapping[str, Any], *, answer: bytes = b"") -> Settlement:
+    def settle(
+        self, call: Call, properties: Mapping[str, Any], *, answer: bytes = b"", delivered: bool = False
+    ) -> Settlement:
         if not call.finished:
             call.finished = True
             for event in call.events(properties):

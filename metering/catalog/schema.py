@@ -10,7 +10,7 @@ from decimal import Decimal, Inexact
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from metering.catalog.aggregations import AGGREGATIONS, EXACT, Aggregation, AggregationName, to_quantity
 from metering.catalog.quantities import exact, parse_size
@@ -253,6 +253,12 @@ class Catalog(Noun):
     prices: dict[Key, Price] = Field(default_factory=dict)
     plans: dict[Key, Plan] = Field(min_length=1)
     alert_percents: tuple[Annotated[int, Field(gt=0, le=1000)], ...] = (80, 100)
+    _made_at_run_time: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def made_at_run_time(self) -> frozenset[str]:
+        """The keys of the meters that no catalog file names."""
+        return self._made_at_run_time
 
     def meter(self, key: str) -> Meter:
         """Raises UnknownMeter."""
@@ -263,9 +269,12 @@ class Catalog(Noun):
             raise UnknownMeter(f"there is no meter {key!r}; there are: {known}", meter=key) from None
 
     def with_meters(self, more: Mapping[str, Meter]) -> Self:
-        """This catalog with further meters, which no plan limits or prices; its own go before them."""
+        """This catalog with meters made at run time, which no plan limits or prices; its own go before them."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return self.model_construct(**{**fields, "meters": {**self.meters, **_without(more, self.meters)}})
+        further = _without(more, self.meters)
+        catalog = self.model_construct(**{**fields, "meters": {**self.meters, **further}})
+        catalog._made_at_run_time = self.made_at_run_time | further.keys()
+        return catalog
 
     @cached_property
     def meters_by_event_type(self) -> dict[str, tuple[Meter, ...]]:

@@ -7,7 +7,14 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy.orm import Session
 
-from metering.accounts.customers import change_plan, create_customer, find_customer, lock_customer, set_status
+from metering.accounts.customers import (
+    change_plan,
+    create_customer,
+    find_customer,
+    link_with_stripe,
+    lock_customer,
+    set_status,
+)
 from metering.accounts.in_force import count_seats, put_in_force
 from metering.accounts.keys import DEFAULT_SCOPES, SCOPES, create_key, keys_of, revoke_key
 from metering.accounts.users import add_member, create_user
@@ -128,10 +135,18 @@ def activate(customer: str) -> None:
 
 @click.command("stripe")
 @click.argument("customer")
-@click.argument("stripe_customer_id")
-def stripe_id(customer: str, stripe_customer_id: str) -> None:
-    """Say which customer of Stripe's (cus_…) this one is; what it owes is reported from then on."""
-    _change(customer, stripe_customer_id, lambda _, found: setattr(found, "stripe_customer_id", stripe_customer_id))
+@click.argument("stripe_customer_id", required=False)
+@click.option("--none", "no_id", is_flag=True, help="It is none yet; the stand-in makes one by itself.")
+def stripe_id(customer: str, stripe_customer_id: str | None, no_id: bool) -> None:
+    """Say which customer of Stripe's (cus_…) this one is; what it owes is reported from then on.
+
+    A wrong id is put right the same way, as long as Stripe has counted nothing under it: what was reported under an id
+    that Stripe does not know is owed again.
+    """
+    if no_id == (stripe_customer_id is not None):
+        raise click.UsageError("say which one it is: cus_… or --none")
+    what = f"Stripe customer {stripe_customer_id or 'none'}"
+    _change(customer, what, lambda session, found: _link(session, found, stripe_customer_id))
 
 
 @click.command("revoke")
@@ -158,6 +173,12 @@ def _change(customer_key: str, what: str, change: Callable[[Session, Customer], 
 def _change_plan(session: Session, customer: Customer, plan_key: str, when: PlanStart) -> None:
     runtime = current_metering().runtime
     change_plan(session, runtime.catalog, customer, plan_key, when=when, now=runtime.clock())
+
+
+def _link(session: Session, customer: Customer, stripe_customer_id: str | None) -> None:
+    runtime = current_metering().runtime
+    now = runtime.clock()
+    link_with_stripe(session, runtime.settings, customer, stripe_customer_id, now=now, actor=actor())
 
 
 def _revoke(session: Session, customer: Customer, prefix: str) -> None:

@@ -8,6 +8,7 @@ from flask.cli import AppGroup
 from sqlalchemy import select
 
 from metering.accounts.customers import find_customer
+from metering.billing.periods import zone
 from metering.cli.common import actor, current_metering, explained, json_option, print_json
 from metering.keeper import Keeper
 from metering.models import SetAside
@@ -40,16 +41,19 @@ def register(commands: AppGroup) -> None:
 def usage(customer: str, as_json: bool) -> None:
     """What a customer has used in its current period."""
     metering = current_metering()
+    runtime = metering.runtime
     with explained():
-        metering.runtime.refresh_meters()
+        runtime.refresh_meters()
         summary = metering.summary(customer)
+        with runtime.transaction() as session:
+            where = zone(find_customer(session, customer).timezone)
     if as_json:
         print_json(
             {"customer": summary.customer, "plan": summary.plan, "meters": [_usage(one) for one in summary.meters]}
         )
         return
-    period = summary.period
-    click.echo(f"{customer} on {summary.plan}, {period.starts_at:%Y-%m-%d} to {period.ends_at:%Y-%m-%d}")
+    starts, ends = (moment.astimezone(where) for moment in (summary.period.starts_at, summary.period.ends_at))
+    click.echo(f"{customer} on {summary.plan}, {starts:%Y-%m-%d} to {ends:%Y-%m-%d} ({where.key})")
     for one in summary.meters:
         limit = "no limit" if one.limit is None else f"of {one.limit:,f} ({one.percent:.1f} %)"
         click.echo(f"  {one.name:<12} {one.used:>16,f}  {limit}")
@@ -78,7 +82,7 @@ def status(as_json: bool) -> None:
         print_json(figures)
         return
     for name, value in figures.items():
-        click.echo(f"{name.replace('_', ' '):<32} {value:>14,g}")
+        click.echo(f"{name.replace('_', ' '):<34} {value:>12,g}")
 
 
 @click.command("verify")
@@ -102,6 +106,8 @@ def _print_check(check: Check) -> None:
     click.echo(f"{'ok  ' if check.holds else 'FAIL'} {check.name:<11} {check.claim}")
     if check.fault:
         click.echo(f"       not looked at: {check.fault}")
+    for unseen in check.unseen:
+        click.echo(f"       {unseen.customer}: not looked at: {unseen.detail}")
     for one in check.differences:
         where = " ".join(part for part in (one.customer, one.meter, one.detail) if part)
         click.echo(f"       {where}: is {one.actual}, should be {one.expected} (by {one.actual - one.expected:+})")
@@ -119,7 +125,7 @@ def rebuild(partition: int | None) -> None:
     with explained():
         for number in numbers:
             keeper.rebuild(number, force=True)
-    click.echo(f"{len(numbers)} partitions rebuilt", err=True)
+    click.echo(f"{len(numbers)} {'partition' if len(numbers) == 1 else 'partitions'} rebuilt", err=True)
 
 
 reason_option = click.option("--reason", required=True, help="Why: it stands in the audit log.")

@@ -88,12 +88,18 @@ def usage_view(
         cards=tuple(
             usage_card(catalog, figures.summary.plan, one, costs.get(one.meter), now)
             for one in figures.summary.meters
-            if catalog.meters[one.meter].counts_live
+            if catalog.meters[one.meter].counts_live and _concerns(catalog, one)
         ),
         has_usage=started,
         stale_text=None if figures.live else stale_text(figures.as_of, zone(access.timezone)),
         sample_command=None if started else sample_command(address, first_steps.key_prefix if first_steps else None),
     )
+
+
+def _concerns(catalog: Catalog, usage: MeterUsage) -> bool:
+    """A meter made at run time is everybody's, though most customers never hear of it: it has a card with usage or a
+    limit."""
+    return bool(usage.meter not in catalog.made_at_run_time or usage.used or usage.held or usage.limit is not None)
 
 
 def usage_card(catalog: Catalog, plan: str, usage: MeterUsage, cost: str | None, now: datetime) -> UsageCard:

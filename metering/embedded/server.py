@@ -35,6 +35,10 @@ class Health:
     state: Literal["ready", "starting", "silent", "other"]
     why: str = ""
 
+    @property
+    def answers(self) -> bool:
+        return self.state in ("ready", "other")
+
 
 class Server(ABC):
     """One server on one data folder. Call its methods under the home's lock only."""

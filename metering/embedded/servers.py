@@ -72,11 +72,14 @@ class Embedded:
             self._places.remove_sockets()
 
     def addresses(self) -> Addresses | None:
-        """The addresses if both servers run and answer: for processes that only connect. Starts nothing."""
+        """The addresses if both servers run and answer: for processes that only connect. Starts nothing.
+
+        Whoever only connects may have another Redis on its PATH (an activated .venv has one) than who started this one.
+        """
         if self._places.sockets() is None:
             return None
         postgres, redis = self._known_servers()
-        if postgres.health().state != "ready" or redis.health().state != "ready":
+        if not (postgres.health().answers and redis.health().answers):
             return None
         return Addresses(database_url=postgres.url, redis_url=redis.url)
 

@@ -109,7 +109,8 @@ class Intake:
         """Record what the call really used and give its reservation back, in one step that may be repeated.
 
         Raises:
-            InvalidUsage: a level would fall below zero; nothing was recorded.
+            InvalidUsage: a level would fall below zero, or a total pass 2^53 - 1; nothing was recorded, and what was
+                held still is.
             UsageConflict: it was settled before with other figures, which stand.
             IntakeUnavailable: unknown whether it was recorded; settle again.
         """

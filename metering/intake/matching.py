@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from metering.catalog import Meter
+from metering.catalog import Catalog, Meter
 from metering.errors import BadQuantity, InvalidUsage
 from metering.intake.cloudevents import CloudEvent, EventFault
 from metering.intake.event import UsageEvent, look_up, make_event
@@ -35,10 +35,14 @@ class Placed(NamedTuple):
     is_first: bool = True
 
 
-def place(one: CloudEvent, meters: Sequence[Meter], admitted: int, key_id: int | None) -> Iterator[Placed]:
-    """A usage event for each meter that counts this event. Raises InvalidEvents."""
+def place(one: CloudEvent, catalog: Catalog, admitted: int, key_id: int | None) -> Iterator[Placed]:
+    """A usage event for each meter that counts this event, whose type the catalog knows. Raises InvalidEvents.
+
+    The first of those that count it bears its identity, whichever meters pass it over: so another event under the same
+    identity is found out, even where other meters count it.
+    """
     op = one.data.get("op", CHANGES[0])
-    for number, meter in enumerate(meters):
+    for number, meter in enumerate(_counting(one, catalog)):
         if meter.is_level and op not in CHANGES:
             raise _invalid(one, "/data/op", 'must be "change" or "set"')
         quantity = _quantity(meter, one)
@@ -61,6 +65,26 @@ def place(one: CloudEvent, meters: Sequence[Meter], admitted: int, key_id: int |
         except InvalidUsage as wrong:
             raise _invalid(one, "/data", wrong.message) from None
         yield Placed(event, one, number == 0)
+
+
+def _counting(one: CloudEvent, catalog: Catalog) -> Sequence[Meter]:
+    """The meters of an event's type, without those made at run time whose value it lacks: it was not made for them.
+
+    A meter of the catalog, and the only one of a type, pass over nothing. Raises InvalidEvents where none is left.
+    """
+    meters = catalog.meters_by_event_type[one.type]
+    if len(meters) == 1:
+        return meters
+    counting = [meter for meter in meters if meter.key not in catalog.made_at_run_time or _has_value(meter, one)]
+    if not counting:
+        raise InvalidEvents(EventFault(one.index, value_pointer(meter), "is missing") for meter in meters)
+    return counting
+
+
+def _has_value(meter: Meter, one: CloudEvent) -> bool:
+    if meter.aggregates.counts_events and not meter.aggregates.reads_values:
+        return True
+    return look_up(one.data, meter.value_property) is not None
 
 
 def _quantity(meter: Meter, one: CloudEvent) -> Any:

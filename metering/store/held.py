@@ -94,7 +94,7 @@ def _usage(row: HeldEvent, catalog: Catalog, now: datetime) -> list[UsageEvent]:
     """An event without a time happened when it was received; where its period is over it counts from now on."""
     id, source, time, data = exact_json.parse(row.event)
     one = CloudEvent(0, id, source, row.type, row.subject, time, data)
-    placed = place(one, catalog.meters_by_event_type[row.type], to_micros(row.received_at), row.key_id)
+    placed = place(one, catalog, to_micros(row.received_at), row.key_id)
     return [each.event._replace(admitted=to_micros(now)) for each in placed]
 
 

@@ -55,7 +55,10 @@ class LiveCatalog:
         began = monotonic()  # what is committed from here on may be missed
         try:
             with sessions() as session:
-                rows = session.execute(select(MeterRow.key, MeterRow.definition).where(MeterRow.origin == "api"))
+                # As they were made: which of them is the first to count an event must never change.
+                rows = session.execute(
+                    select(MeterRow.key, MeterRow.definition).where(MeterRow.origin == "api").order_by(MeterRow.id)
+                )
                 definitions = {row.key: row.definition for row in rows}
         except SQLAlchemyError as error:
             self._retry_at = monotonic() + RETRY_SECONDS
@@ -86,7 +89,7 @@ class _CurrentMeters(Mapping[str, Meter]):
 def _usable(definitions: Mapping[str, Any]) -> dict[str, Meter]:
     """A row that a newer version wrote must not take the other meters away."""
     meters: dict[str, Meter] = {}
-    for key, definition in sorted(definitions.items()):
+    for key, definition in definitions.items():
         try:
             meters[key] = Meter.model_validate(definition)
         except ValidationError as error:

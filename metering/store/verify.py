@@ -55,16 +55,26 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen:
+    """What of a customer could not be looked at, and what to do about it."""
+
+    customer: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
+    """What was not looked at is not proved: `fault` says why nobody could look, `unseen` at whom."""
+
     name: str
     claim: str
     differences: tuple[Difference, ...]
     fault: str | None = None
-    """Why nobody could look, if so: what was not looked at is not proved."""
+    unseen: tuple[Unseen, ...] = ()
 
     @property
     def holds(self) -> bool:
-        return not self.differences and self.fault is None
+        return not self.differences and not self.unseen and self.fault is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +241,7 @@ def as_json(checks: Sequence[Check]) -> dict[str, Any]:
                     }
                     for one in check.differences
                 ],
+                "not_looked_at": [{"customer": one.customer, "detail": one.detail} for one in check.unseen],
             }
             for check in checks
         ],

@@ -70,6 +70,10 @@ class StripeFailed(MeteringError):
         self.outcome = outcome
 
 
+class NoSuchCustomer(StripeFailed):
+    """Stripe knows no customer of the id that was asked for, so it has counted nothing under it."""
+
+
 class StripeGateway(Protocol):
     """All that reporting needs of Stripe. Calls other than `send_meter_event` raise StripeFailed."""
 
@@ -83,7 +87,10 @@ class StripeGateway(Protocol):
         """Report usage: `timestamp` in Unix seconds, `identifier` at most 100 characters. Never raises."""
 
     def summary(self, meter: str, customer: str, start: datetime, end: datetime) -> Decimal:
-        """What Stripe has counted in `[start, end)`, whole minutes. Eventually consistent, and made of floats."""
+        """What Stripe has counted in `[start, end)`, whole minutes. Eventually consistent, and made of floats.
+
+        Raises NoSuchCustomer, as does `daily_summaries`.
+        """
 
     def daily_summaries(self, meter: str, customer: str, start: datetime, end: datetime) -> dict[datetime, Decimal]:
         """What Stripe has counted on each UTC day of `[start, end)`, whole days; a day without usage may be missing."""
@@ -137,7 +144,7 @@ class StripeApi:
             # repr is the shortest decimal that reads back as this float: what Stripe wrote.
             return sum((Decimal(repr(part.aggregated_value)) for part in found.auto_paging_iter()), Decimal(0))
         except stripe.StripeError as error:
-            raise StripeFailed(outcome_of(error)) from error
+            raise _failed(error) from error
 
     def daily_summaries(self, meter: str, customer: str, start: datetime, end: datetime) -> dict[datetime, Decimal]:
         try:
@@ -156,13 +163,13 @@ class StripeApi:
                 for part in found.auto_paging_iter()
             }
         except stripe.StripeError as error:
-            raise StripeFailed(outcome_of(error)) from error
+            raise _failed(error) from error
 
     def meter(self, meter: str) -> MeterAtStripe:
         try:
             return _meter(self._client.v1.billing.meters.retrieve(meter))
         except stripe.StripeError as error:
-            raise StripeFailed(outcome_of(error)) from error
+            raise _failed(error) from error
 
     def find_or_create_meter(self, event_name: str, display_name: str) -> MeterAtStripe:
         found = self._active_meter(event_name)
@@ -182,7 +189,7 @@ class StripeApi:
             # Another process was quicker: an event name belongs to one active meter.
             if (found := self._active_meter(event_name)) is not None:
                 return found
-            raise StripeFailed(outcome_of(error)) from error
+            raise _failed(error) from error
 
     def ensure_customer(self, key: str, name: str) -> str:
         # The key holds what is sent: another name under the same key would be refused.
@@ -192,7 +199,7 @@ class StripeApi:
                 {"name": name, "metadata": {"metering_customer": key}}, {"idempotency_key": f"customer-{digest}"}
             )
         except stripe.StripeError as error:
-            raise StripeFailed(outcome_of(error)) from error
+            raise _failed(error) from error
         return made.id
 
     def _active_meter(self, event_name: str) -> MeterAtStripe | None:
@@ -200,7 +207,7 @@ class StripeApi:
             meters = self._client.v1.billing.meters.list({"status": "active", "limit": 100}).auto_paging_iter()
             return next((_meter(meter) for meter in meters if meter.event_name == event_name), None)
         except stripe.StripeError as error:
-            raise StripeFailed(outcome_of(error)) from error
+            raise _failed(error) from error
 
 
 def connect(
@@ -257,6 +264,14 @@ def outcome_of(error: stripe.StripeError, identifier: str | None = None) -> Outc
             return Outcome(Fate.UNKNOWN, reason)
 
 
+def _failed(error: stripe.StripeError) -> StripeFailed:
+    """Source: Stripe's page "Error codes": `resource_missing`, with the parameter that named the missing object."""
+    match error:
+        case stripe.InvalidRequestError(code="resource_missing", param="customer"):
+            return NoSuchCustomer(outcome_of(error))
+    return StripeFailed(outcome_of(error))
+
+
 def _account_id(client: stripe.StripeClient) -> str:
     try:
         return client.v1.accounts.retrieve_current().id
@@ -266,7 +281,7 @@ def _account_id(client: stripe.StripeClient) -> str:
             "for a restricted key set STRIPE_ACCOUNT_ID"
         ) from None
     except stripe.StripeError as error:
-        raise StripeFailed(outcome_of(error)) from error
+        raise _failed(error) from error
 
 
 def _meter(meter: stripe.billing.Meter) -> MeterAtStripe:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from metering.errors import Conflict, NotFound
@@ -28,6 +28,9 @@ DOUBTFUL_AFTER = timedelta(hours=23)
 
 MAX_AGE = timedelta(days=35)
 """Stripe refuses older timestamps (`timestamp_too_far_in_past`)."""
+
+
+WRITERS_LOCK = 0x6F776573
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ def owe(session: Session, account: str, *, now: datetime, settle_seconds: float,
     only while those owe nothing. The caller commits. Customers without a Stripe customer id are passed over: their
     changes stay noted until they have one. Works at READ COMMITTED, the default, as does everything here.
     """
+    session.execute(select(func.pg_advisory_xact_lock_shared(WRITERS_LOCK)))
     newest = now - timedelta(seconds=settle_seconds) - HOUR
     made, full = 0, True
     while full and not made:
@@ -58,6 +62,11 @@ def owe(session: Session, account: str, *, now: datetime, settle_seconds: float,
         if hours:
             made = write_reports(session, lock_hours(session, account, hours), now)
     return made
+
+
+def hold_writers(session: Session) -> None:
+    """Keep report rows from being made until the transaction ends: none is made under an id that is being changed."""
+    session.execute(select(func.pg_advisory_xact_lock(WRITERS_LOCK)))
 
 
 def retry(session: Session, report_id: int, *, now: datetime, actor: str) -> None:

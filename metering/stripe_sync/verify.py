@@ -1,7 +1,8 @@
 """Proof that Stripe counted what it accepted: the one check of `flask metering verify` that asks Stripe.
 
 For each customer and meter, day by day, over the whole time that its report rows cover. Rows of which nobody can know
-whether Stripe counts them yet may be there or not; nothing else may differ by a single unit.
+whether Stripe counts them yet may be there or not; nothing else may differ by a single unit. A customer that Stripe
+does not know is a finding of its own: nothing can be compared until its id is put right.
 """
 
 from collections import defaultdict
@@ -15,8 +16,8 @@ from sqlalchemy.orm import Session
 from metering.errors import ConfigurationError
 from metering.runtime import Runtime
 from metering.settings import Settings
-from metering.store.verify import MOST, Check, Difference
-from metering.stripe_sync.gateway import Fate, StripeFailed, StripeGateway
+from metering.store.verify import MOST, Check, Difference, Unseen
+from metering.stripe_sync.gateway import Fate, NoSuchCustomer, StripeFailed, StripeGateway
 from metering.stripe_sync.reporting import gateway_for
 from metering.stripe_sync.sender import SessionFactory
 from metering.stripe_sync.sql import statement
@@ -39,6 +40,8 @@ class Series:
     meter: str
     stripe_customer: str
     stripe_meter: str
+    is_linked: bool
+    """Whether this is the id that the customer has now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Day:
 
 
 Days = Mapping[datetime, Day]
+Finding = Difference | Unseen
 
 
 def verify_stripe(runtime: Runtime) -> Check | None:
@@ -67,10 +71,12 @@ def verify_stripe(runtime: Runtime) -> Check | None:
         return None
     settled_by = runtime.clock() - timedelta(seconds=summary_delay_seconds(settings))
     try:
-        found = differences(runtime.sessions, gateway_for(settings), settled_by=settled_by)
+        found = findings(runtime.sessions, gateway_for(settings), settled_by=settled_by)
     except (StripeFailed, ConfigurationError) as error:
         return Check(NAME, CLAIM, (), fault=error.message)
-    return Check(NAME, CLAIM, tuple(found[:MOST]))
+    differing = [one for one in found if isinstance(one, Difference)]
+    unseen = dict.fromkeys(one for one in found if isinstance(one, Unseen))  # one a customer, not one a meter
+    return Check(NAME, CLAIM, tuple(differing[:MOST]), unseen=tuple(unseen)[:MOST])
 
 
 def summary_delay_seconds(settings: Settings) -> float:
@@ -80,9 +86,12 @@ def summary_delay_seconds(settings: Settings) -> float:
     return 0.0 if settings.stripe == "standin" else 600.0
 
 
-def differences(sessions: SessionFactory, gateway: StripeGateway, *, settled_by: datetime) -> list[Difference]:
-    """Where Stripe's summaries differ from the rows that were accepted by then. Raises StripeFailed."""
-    found: dict[Series, list[Difference]] | None = None
+def findings(sessions: SessionFactory, gateway: StripeGateway, *, settled_by: datetime) -> list[Finding]:
+    """Where Stripe's summaries differ from the rows that were accepted by then, and whom it does not know.
+
+    Raises StripeFailed.
+    """
+    found: dict[Series, list[Finding]] | None = None
     for _ in range(LOOKS):
         with sessions() as session:
             books = _read(session, gateway.account, settled_by)
@@ -96,14 +105,17 @@ def differences(sessions: SessionFactory, gateway: StripeGateway, *, settled_by:
 def _read(session: Session, account: str, settled_by: datetime) -> dict[Series, Days]:
     books: dict[Series, dict[datetime, Day]] = defaultdict(dict)
     for row in session.execute(statement("reported_days"), {"account": account, "settled_by": settled_by}):
-        series = Series(row.customer, row.meter, row.stripe_customer, row.stripe_meter)
+        series = Series(row.customer, row.meter, row.stripe_customer, row.stripe_meter, row.is_linked)
         books[series][row.day] = Day(int(row.counted), tuple(row.doubtful))
     return dict(books)
 
 
-def _compare(gateway: StripeGateway, series: Series, days: Days) -> list[Difference]:
+def _compare(gateway: StripeGateway, series: Series, days: Days) -> list[Finding]:
     try:
         found = gateway.daily_summaries(series.stripe_meter, series.stripe_customer, min(days), max(days) + DAY)
+    except NoSuchCustomer:
+        # Under an id that was put right, nothing counted is as it should be.
+        return list(_unknown(series)) if series.is_linked or any(_differing(series, days, {})) else []
     except StripeFailed as error:
         if error.outcome.fate is not Fate.REFUSED:
             raise
@@ -111,6 +123,14 @@ def _compare(gateway: StripeGateway, series: Series, days: Days) -> list[Differe
         total = Decimal(sum(day.counted for day in days.values()))
         return [Difference(series.customer, series.meter, error.message, total, Decimal(0))]
     return list(_differing(series, days, found))
+
+
+def _unknown(series: Series) -> Iterator[Unseen]:
+    yield Unseen(
+        series.customer,
+        f"Stripe knows no such customer: {series.stripe_customer}. Say which one it is, and what was reported is owed "
+        f"again: flask metering customers stripe {series.customer} cus_…",
+    )
 
 
 def _differing(series: Series, days: Days, found: Mapping[datetime, Decimal]) -> Iterator[Difference]:

@@ -4,15 +4,19 @@
 
   // Menus are <details>: one is open at a time, Escape or a click elsewhere closes it.
   const openMenus = () => document.querySelectorAll("details[data-menu][open]");
+  const leave = (menu) => {
+    menu.open = false;
+    menu.querySelector("summary")?.focus();
+  };
   document.addEventListener("click", (event) => {
     for (const menu of openMenus()) if (!menu.contains(event.target)) menu.open = false;
+    const cancel = event.target.closest?.("[data-menu-close]");
+    if (!cancel) return;
+    event.preventDefault(); // without scripts it is a link to this very page, which closes the menu too
+    leave(cancel.closest("[data-menu]"));
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    for (const menu of openMenus()) {
-      menu.open = false;
-      menu.querySelector("summary")?.focus();
-    }
+    if (event.key === "Escape") for (const menu of openMenus()) leave(menu);
   });
 
   // What a form's answer shows once: a reload is to ask for the page, not to send the form again.

@@ -107,6 +107,21 @@ def test_everything_works_without_scripts(world, acme, site, visit):
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+def test_revoking_a_key_can_be_cancelled(world, acme, site, visit, scripts):
+    key = world.key(acme)
+    page = visit.logged_in(java_script_enabled=scripts)
+    page.goto("/c/acme/keys")
+    page.locator("summary", has_text="Revoke").click()
+    page.get_by_role("link", name="Cancel").click()
+    expect(page.get_by_role("button", name="Revoke key")).to_be_hidden()
+    if scripts:
+        expect(page.locator("summary", has_text="Revoke")).to_be_focused()
+    expect(page).to_have_url(f"{site}/c/acme/keys")
+    assert ping(site, key.secret) == 200
+    assert visit.faults == []
+
+
 def test_reloading_the_page_that_shows_a_secret_makes_no_second_key(world, acme, visit):
     page = visit.logged_in()
     page.goto("/c/acme/keys")

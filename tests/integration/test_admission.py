@@ -321,6 +321,22 @@ def test_a_settlement_that_would_take_a_level_below_zero_is_refused(world: World
     assert (world.used(), world.used("storage_bytes")) == (0, 0)
 
 
+def test_a_settlement_that_would_pass_what_can_be_counted_is_refused_before_anything_is_written(world: World) -> None:
+    world.customer(plan="enterprise")
+    admission = world.reserve({"api_call": 1, "tokens": 5, "storage_bytes": 5})
+    world.record(world.event(meter="tokens", quantity=MAX - 1), world.event(meter="storage_bytes", quantity=MAX - 1))
+
+    for used in ({"tokens": 2}, {"storage_bytes": 2}):
+        with pytest.raises(InvalidUsage, match=r"2\^53") as refused:
+            world.settle(admission, api_call=1, **used)
+        assert refused.value.facts["meter"] in used
+    assert (world.used(), world.used("tokens"), world.held(), world.held("tokens")) == (0, MAX - 1, 1, 5)
+
+    world.settle(admission, api_call=1, tokens=1, storage_bytes=1)
+    world.drain()
+    assert (world.total(), world.total("tokens"), world.used("storage_bytes")) == (1, MAX, MAX)
+
+
 # -- numbers -----------------------------------------------------------------------------------------------------
 
 

@@ -116,7 +116,7 @@ def test_the_log_of_an_exception_names_the_request_and_hides_keys(
     with caplog.at_level(logging.DEBUG):
         answer = broken.test_client().get("/api/v1/fails")
 
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr().err
     assert answer.headers["X-Request-Id"] in shown
     assert SECRET in shown
     assert caplog.records == [], "once is enough"

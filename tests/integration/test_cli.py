@@ -1,15 +1,20 @@
 """The operators' commands, as an operator runs them."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from click.testing import Result
 from flask import Flask
 from sqlalchemy import select, text
 
+from metering.embedded import Addresses
 from metering.ids import partition_of
 from metering.intake.scripts import prefix
 from metering.models import ApiKey, AuditEntry, Membership, SetAside, User
+from tests.conftest import running_app
+from tests.factories.fault_proxy import redis_proxy
 from tests.factories.world import PARTITIONS, World
 
 
@@ -52,6 +57,11 @@ def test_a_customer_a_user_and_a_key_can_use_the_product_at_once(run, world: Wor
         (("customers", "create", "a b", "--name", "X", "--plan", "pro"), "letters, digits"),
         (("customers", "create", "acme", "--name", "X", "--plan", "gold"), "there are: free, pro, enterprise"),
         (("customers", "create", "acme", "--name", "X", "--plan", "pro", "--timezone", "Mars/Base"), "no time zone"),
+        (
+            ("customers", "create", "acme", "--name", "X", "--plan", "pro", "--stripe-customer", "acct_1"),
+            "'acct_1' is no id of a Stripe customer",
+        ),
+        (("customers", "stripe", "nobody", "cus_1"), "no customer 'nobody'"),
         (("keys", "create", "--customer", "nobody", "--name", "n"), "no customer 'nobody'"),
         (("usage", "nobody"), "no customer 'nobody'"),
         (("events", "void", "nobody", "e1", "--reason", "r"), "no customer 'nobody'"),
@@ -63,6 +73,15 @@ def test_bad_input_is_explained_in_one_line(run, words: tuple[str, ...], says: s
 
     assert says in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("id", ["wrong", "cus_", "cus_1; drop", "CUS_1", "cus_1\n"])
+def test_what_is_no_id_of_stripes_is_refused_where_it_is_entered(run, world: World, id: str) -> None:
+    world.customer()
+
+    assert "is no id of a Stripe customer" in run("customers", "stripe", "acme", id, status=1).output
+    assert world.find("acme").stripe_customer_id is None
+    run("customers", "stripe", "acme", status=2)
 
 
 def test_a_weak_password_leaves_no_user(run, world: World) -> None:
@@ -79,6 +98,21 @@ def test_events_write_is_granted_by_operators_only(run, world: World) -> None:
     assert "events:write" in key.scopes
 
 
+def test_nothing_but_its_secret_goes_to_standard_output_even_where_it_is_not_in_force_yet(
+    world: World, servers: Addresses, tmp_path: Path
+) -> None:
+    world.customer()
+    proxy, redis_url = redis_proxy(servers.redis_url)
+    with running_app(world, tmp_path, database_url=servers.database_url, redis_url=redis_url) as app:
+        proxy.cut()
+        result = app.test_cli_runner().invoke(args=["metering", "keys", "create", "--customer", "acme", "--name", "x"])
+
+    assert result.exit_code == 0
+    assert re.fullmatch(r"mk_[0-9a-f]{2}_[\w-]+\n", result.stdout)
+    assert "state_not_sent" in result.stderr
+    assert "not in force yet" in result.stderr
+
+
 def test_usage_and_status_as_json(run, world: World) -> None:
     world.customer()
     world.record(world.event(quantity=7))
@@ -87,6 +121,13 @@ def test_usage_and_status_as_json(run, world: World) -> None:
     assert next(one for one in usage["meters"] if one["meter"] == "api_call")["used"] == 7
     status = json.loads(run("status", "--json").stdout)
     assert (status["backlog_entries"], status["set_aside_messages"]) == (1, 0)
+
+
+@pytest.mark.parametrize("timezone", ["Europe/Berlin", "America/Lima", "UTC"])
+def test_usage_shows_the_days_of_the_customer(run, world: World, timezone: str) -> None:
+    world.customer(timezone=timezone)
+
+    assert f"acme on free, 2026-11-01 to 2026-12-01 ({timezone})\n" in run("usage", "acme").output
 
 
 def test_verify_ends_with_1_and_says_what_is_wrong_for_whom_by_how_much(run, world: World) -> None:
@@ -179,7 +220,8 @@ def test_plan_suspension_and_revocation_hold_at_the_next_call(run, world: World,
     run("keys", "revoke", "nonsense", "--customer", "acme", status=1)
     run("keys", "revoke", secret[:8], "--customer", "acme")
     assert ping() == (401, None)
-    changes = world.session.scalars(select(AuditEntry.detail).order_by(AuditEntry.id)).all()
+    changed = select(AuditEntry.detail).where(AuditEntry.action == "customer.change").order_by(AuditEntry.id)
+    changes = world.session.scalars(changed).all()
     assert [one["change"] for one in changes][:3] == ["plan pro", "suspended", "active"]
 
 

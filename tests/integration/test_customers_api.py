@@ -66,6 +66,7 @@ def test_a_customer_is_made_and_can_be_served_at_once(ops: ApiConsumer, app: Fla
         ({"timezone": "Mars/Base"}, "unknown-time-zone", "timezone"),
         ({"timezone": "../../etc/passwd"}, "unknown-time-zone", "timezone"),
         ({"stripe_customer_id": "cus 1"}, "invalid-request", "stripe_customer_id"),
+        ({"stripe_customer_id": "acct_1"}, "invalid-request", "stripe_customer_id"),
         ({"colour": "red"}, "invalid-request", "colour"),
     ],
 )

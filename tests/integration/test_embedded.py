@@ -64,6 +64,19 @@ def test_other_processes_find_the_sockets_whatever_their_environment(
     assert Embedded(home).addresses() == addresses
 
 
+def test_other_processes_find_them_with_another_redis_on_their_path(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = Embedded(home).start()
+    (tmp_path / "redis-server").symlink_to(redis_server.binary().path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    redis_server.binary.cache_clear()
+    try:
+        assert Embedded(home).addresses() == addresses
+    finally:
+        redis_server.binary.cache_clear()
+
+
 def test_a_socket_folder_open_to_others_is_refused(home: Path) -> None:
     embedded = Embedded(home)
     embedded.start()

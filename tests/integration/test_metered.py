@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from metering.embedded import Addresses
 from metering.ids import NewKey
-from metering.models import ApiKey, Customer, Event
+from metering.models import ApiKey, Customer, Event, SetAside
 from tests.conftest import running_app
 from tests.factories.callers import ApiConsumer, consumer, keep
 from tests.factories.hosts import add_views, host_app
@@ -147,6 +147,21 @@ def test_a_stream_that_is_broken_off_settles_what_was_produced(acme: ApiConsumer
     answer.close()
 
     assert (world.used("tokens"), world.held("tokens"), world.used()) == (2, 0, 1)
+
+
+def test_a_stream_whose_settlement_is_refused_loses_nothing_that_can_be_counted(
+    acme: ApiConsumer, host: Flask, world: World
+) -> None:
+    answer = acme.get("/stream?parts=5", buffered=False)
+    world.record(world.event(meter="tokens", quantity=2**53 - 1))
+
+    assert answer.text == "x" * 50
+    answer.close()
+    keep(host.extensions["metering"])
+
+    assert (world.used(), world.held(), world.held("tokens"), world.total()) == (1, 0, 0, 1)
+    (kept,) = world.session.scalars(select(SetAside)).all()
+    assert (kept.reason, b'"tokens"' in kept.message) == ("invalid-usage", True)
 
 
 def test_a_stream_that_breaks_settles_what_was_produced(acme: ApiConsumer, world: World) -> None:

@@ -36,7 +36,7 @@ PIXELS = {"slug": "pixels", "aggregation": "SUM", "eventType": "image", "valuePr
 
 @pytest.fixture
 def ops(app: Flask, world: World) -> ApiConsumer:
-    return operator(app, world)
+    return operator(app, world, "admin", "usage:read", "events:write")
 
 
 @pytest.fixture
@@ -266,6 +266,86 @@ def test_a_meter_made_in_one_process_is_known_in_another_within_a_second_and_cou
     assert world.session.execute(select(Rollup.grp, Rollup.units)).all() == [('{"model":"m"}', Decimal(25))]
     assert "pixels" not in {line["meter"] for line in acme.get("/api/v1/estimate").json["lines"]}
     assert all(check.holds for check in verify(other.runtime.engine, other.runtime.redis))
+
+
+def send(ops: ApiConsumer, id: str, data: dict[str, object], type: str = "messages", status: int = 204) -> dict:
+    event = {"specversion": "1.0", "id": id, "source": "test", "type": type, "subject": "acme", "data": data}
+    answer = ops.post("/api/v1/events", json=event)
+    assert answer.status_code == status, answer.text
+    return answer.json or {}
+
+
+@pytest.mark.parametrize("aggregation", ["SUM", "UNIQUE_COUNT"])
+def test_a_meter_passes_over_events_of_others_that_lack_its_value(
+    ops: ApiConsumer, acme: ApiConsumer, metering: Metering, world: World, aggregation: str
+) -> None:
+    send(ops, "before", {"value": 3})
+    make(ops, eventType="messages", aggregation=aggregation)
+
+    send(ops, "before", {"value": 3})
+    send(ops, "without", {"value": 3, "pixels": None})
+    send(ops, "with", {"value": 3, "pixels": 5})
+    for _ in range(2):
+        send(ops, "with", {"value": 3, "pixels": 5})
+    keep(metering)
+
+    assert (world.total("messages"), len(world.events())) == (9, 4)
+    missing = send(ops, "refused", {"pixels": 5}, status=400)["errors"]
+    assert [one["pointer"] for one in missing] == ["/data/value"]
+    unusable = send(ops, "refused", {"value": 3, "pixels": {}}, status=400)["errors"]
+    assert [one["pointer"] for one in unusable] == ["/data/pixels"]
+    assert all(check.holds for check in verify(metering.runtime.engine, metering.runtime.redis))
+
+
+def test_an_event_that_all_meters_pass_over_is_refused_and_so_is_one_that_the_only_meter_of_its_type_cannot_count(
+    ops: ApiConsumer, acme: ApiConsumer, metering: Metering, world: World
+) -> None:
+    make(ops)
+    send(ops, "a", {"tiles": 2}, "image", status=400)
+
+    make(ops, slug="tiles", valueProperty="$.tiles")
+    send(ops, "a", {"tiles": 2}, "image")
+    refused = send(ops, "b", {"frames": 1}, "image", status=400)["errors"]
+    assert [(one["index"], one["pointer"], one["reason"]) for one in refused] == [
+        (0, "/data/pixels", "is missing"),
+        (0, "/data/tiles", "is missing"),
+    ]
+    keep(metering)
+    world.catalog = metering.catalog
+    assert (world.used("pixels"), world.used("tiles")) == (0, 2)
+
+
+def test_an_identity_is_taken_whichever_meters_counted_its_event(
+    ops: ApiConsumer, acme: ApiConsumer, metering: Metering, world: World
+) -> None:
+    make(ops)
+    make(ops, slug="tiles", valueProperty="$.tiles")
+    send(ops, "a", {"tiles": 2}, "image")
+    send(ops, "b", {"tiles": 2, "pixels": 5}, "image")
+
+    for id, data in (("a", {"pixels": 5}), ("a", {"tiles": 2, "pixels": 5}), ("b", {"tiles": 2}), ("b", {"pixels": 5})):
+        send(ops, id, data, "image", status=409)
+    send(ops, "a", {"tiles": 2}, "image")
+    keep(metering)
+    world.catalog = metering.catalog
+    assert (world.used("pixels"), world.used("tiles")) == (5, 4)
+
+    metering.void("acme", "a", source="test", reason="wrong")
+    keep(metering)
+    assert (world.used("pixels"), world.used("tiles")) == (5, 2)
+
+
+def test_a_further_meter_of_a_type_comes_after_those_that_were_made_before(
+    ops: ApiConsumer, acme: ApiConsumer, metering: Metering, world: World
+) -> None:
+    make(ops)
+    send(ops, "a", {"pixels": 5}, "image")
+
+    make(ops, slug="frames", aggregation="COUNT")
+
+    send(ops, "a", {"pixels": 5}, "image")
+    world.catalog = metering.catalog
+    assert (world.used("pixels"), world.used("frames")) == (5, 1)
 
 
 def test_a_meter_that_a_process_does_not_know_is_looked_for_once(

@@ -8,11 +8,13 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
+from metering.catalog import Meter
 from metering.dashboard.access import find_access, require_key_manager
 from metering.dashboard.remembered import KEPT
 from metering.errors import NotPermitted
 from metering.keeper import Keeper
 from metering.models import ApiKey, Customer, Membership, User
+from metering.store.meters import create_meter
 from tests.conftest import running_app
 from tests.factories.fault_proxy import FaultProxy, postgres_proxy, redis_proxy
 from tests.factories.people import Visitor, make_user
@@ -122,6 +124,20 @@ def test_cards_show_live_usage_before_the_drain_has_seen_it(world, owner):
     assert "3.2\u00a0GB" in page
     assert "of 100K" in page
     assert "Resets in 20 days" in page
+
+
+def test_a_meter_made_at_run_time_has_a_card_once_it_has_usage(world, owner, metering):
+    pixels = Meter(key="pixels", name="Image pixels", unit="pixel", aggregation="sum", event_type="image")
+    create_meter(world.session, world.catalog, pixels, now=world.now)
+    world.session.commit()
+    metering.runtime.refresh_meters(0)
+    world.record(world.event())
+    before = owner.open("/c/acme/usage").text
+    assert "API calls" in before
+    assert "Image pixels" not in before
+
+    metering.record("acme", "pixels", 4)
+    assert "4 pixels" in owner.open("/c/acme/usage").text
 
 
 def test_running_calls_show_what_they_hold(world, owner):

@@ -113,6 +113,22 @@ def test_only_what_was_reserved_can_be_settled(service: ApiConsumer, world: Worl
     assert (world.used("tokens"), world.held("tokens")) == (0, 5)
 
 
+def test_a_settlement_that_cannot_be_counted_records_nothing_and_may_be_put_right(
+    service: ApiConsumer, world: World
+) -> None:
+    held = hold(service, tokens=5, api_call=1)
+    world.record(world.event(meter="tokens", quantity=2**53 - 1))
+
+    refused = service.post(f"{PATH}/{held}/settle", json={"quantities": {"api_call": 1, "tokens": 5}})
+    assert (refused.status_code, refused.json["type"]) == (400, "/problems/invalid-usage")
+    assert refused.json["meter"] == "tokens"
+    assert "2^53" in refused.json["detail"]
+    assert (world.used(), world.held(), world.held("tokens")) == (0, 1, 5)
+
+    assert service.post(f"{PATH}/{held}/settle", json={"quantities": {"api_call": 1}}).status_code == 200
+    assert (world.used(), world.held(), world.held("tokens")) == (1, 0, 0)
+
+
 def test_a_token_is_no_ones_to_make(service: ApiConsumer) -> None:
     held = hold(service, tokens=5)
 

@@ -2,6 +2,7 @@
 -- knows whether it has: settled a moment ago, sent without an answer, or decided on by hand.
 SELECT
     c.key AS customer, m.key AS meter, s.stripe_id AS stripe_meter, r.stripe_customer_id AS stripe_customer,
+    r.stripe_customer_id IS NOT DISTINCT FROM c.stripe_customer_id AS is_linked,
     date_trunc('day', r.timestamp, 'UTC') AS day,
     coalesce(sum(r.value) FILTER (WHERE k.certain), 0) AS counted,
     coalesce(array_agg(r.value) FILTER (WHERE k.doubtful), '{}') AS doubtful
@@ -17,5 +18,5 @@ CROSS JOIN LATERAL (
             OR r.state IN ('pending', 'parked') AND r.first_sent_at IS NOT NULL AS doubtful
 ) k
 WHERE r.account = :account
-GROUP BY c.key, m.key, s.stripe_id, r.stripe_customer_id, day
+GROUP BY c.key, m.key, s.stripe_id, r.stripe_customer_id, c.stripe_customer_id, day
 ORDER BY c.key, m.key, s.stripe_id, r.stripe_customer_id, day
