@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from metering.errors import IntakeUnavailable, InvalidUsage, LimitExceeded, UsageConflict
+from metering.errors import (
+    IntakeUnavailable,
+    InvalidUsage,
+    LimitExceeded,
+    MeteringError,
+    NotPermitted,
+    UnknownCustomer,
+    UsageConflict,
+)
 from metering.failpoints import visit
 from metering.ids import new_id
 from metering.intake.admission import MAX_EVENTS_PER_SCRIPT
-from metering.intake.cloudevents import EventFault
+from metering.intake.cloudevents import EventFault, as_errors
 from metering.intake.event import UsageEvent
 from metering.intake.matching import InvalidEvents, Placed, value_pointer
 from metering.intake.refusals import StaleState
@@ -22,8 +30,10 @@ from metering.intake.values import Admission, Ask, Moved
 from metering.service import Metering
 
 MAX_PLAIN_UNITS = 2**32
+TAKEN = "subject, source and id are those of an event that says something else"
 
 Answer = TypeVar("Answer")
+Refused = TypeVar("Refused", bound=MeteringError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +84,7 @@ def record_together(metering: Metering, parts: Sequence[Part], now: datetime, *,
         IntakeUnavailable: unknown what was recorded.
     """
     moves = _look(metering, parts, now, enforce)
-    with _room(metering, moves.values() if enforce else ()):
+    with _room(metering, moves.values() if enforce else (), parts):
         visit("ingest.looked")
         _write_all(metering, parts, now)
 
@@ -130,14 +140,14 @@ def _look(metering: Metering, parts: Sequence[Part], now: datetime, enforce: boo
 def _check_repeated(parts: Sequence[Part]) -> None:
     """Raises UsageConflict where two events of the request bear one identity and say different things."""
     payloads: dict[str, str] = {}
-    items = [
+    repeated = [
         one.origin.index
         for part in parts
         for one in part.placed
         if payloads.setdefault(one.event.digest, one.event.payload) != one.event.payload
     ]
-    if items:
-        raise conflict(items)
+    if repeated:
+        raise conflict(repeated)
 
 
 def _is_plain(metering: Metering, part: Part) -> bool:
@@ -156,7 +166,7 @@ def _check_remembered(metering: Metering, parts: Sequence[Part]) -> None:
 
 
 @contextmanager
-def _room(metering: Metering, moves: Iterable[Moved]) -> Iterator[None]:
+def _room(metering: Metering, moves: Iterable[Moved], parts: Sequence[Part]) -> Iterator[None]:
     """Hold the quota of what several scripts will record, so that none of them is refused halfway.
 
     What is recorded meanwhile counts beside what is held for it: for that moment others find less room, never more.
@@ -173,7 +183,12 @@ def _room(metering: Metering, moves: Iterable[Moved]) -> Iterator[None]:
     intake = metering.runtime.intake
     (customer,) = customers
     ask = Ask(reserve=wanted, customer=customer, is_call=False)
-    admission = intake.reserve(ask, rid=new_id(), partition=intake.partition(customer), now=metering.clock())
+    try:
+        admission = intake.reserve(ask, rid=new_id(), partition=intake.partition(customer), now=metering.clock())
+    except (LimitExceeded, NotPermitted) as refused:
+        meter = refused.facts.get("meter")
+        first = next(one for part in parts for one in part.placed if meter in (None, one.event.meter))
+        raise _naming(metering, refused, first) from None
     assert isinstance(admission, Admission)  # only an Idempotency-Key is ever replayed
     try:
         yield
@@ -192,20 +207,27 @@ def _translated(metering: Metering, part: Part, step: Callable[[], Answer]) -> A
             return step()
     except UsageConflict as taken:
         raise conflict([part.placed[item].origin.index for item in taken.facts["items"]]) from None
-    except LimitExceeded as refused:
-        if "item" in refused.facts:
-            refused.facts["index"] = part.placed[refused.facts.pop("item")].origin.index
-        raise
+    except (LimitExceeded, UnknownCustomer) as refused:
+        raise _naming(metering, refused, part.placed[refused.facts.pop("item")]) from None
     except InvalidUsage as wrong:
         one = part.placed[wrong.facts["item"]]
         pointer = value_pointer(metering.catalog.meter(one.event.meter))
         raise InvalidEvents([EventFault(one.origin.index, pointer, wrong.message)]) from None
 
 
-def conflict(items: Sequence[int]) -> UsageConflict:
-    items = sorted(set(items))
+def _naming(metering: Metering, refused: Refused, one: Placed) -> Refused:
+    """The refusal, with the event that it is for."""
+    is_quantity = isinstance(refused, LimitExceeded)
+    pointer = value_pointer(metering.catalog.meter(one.event.meter)) if is_quantity else "/subject"
+    refused.facts["errors"] = as_errors([EventFault(one.origin.index, pointer, refused.message)])
+    return refused
+
+
+def conflict(indices: Iterable[int]) -> UsageConflict:
+    """The refusal of a request some of whose events, by their place in it, bear a taken identity."""
+    taken = sorted(set(indices))
     return UsageConflict(
-        f"{len(items)} of the events bear an identity (subject, source, id) that is taken by an event that says "
+        f"{len(taken)} of the events bear an identity (subject, source, id) that is taken by an event that says "
         "something else; nothing was recorded",
-        items=items,
+        errors=as_errors(EventFault(index, "/id", TAKEN) for index in taken),
     )

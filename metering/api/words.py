@@ -120,5 +120,26 @@ PROBLEM: Described = {
         "detail": {"description": "What is wrong in this very case.", "type": "string"},
         "instance": {"description": "The path that was asked for.", "type": "string"},
         "request_id": {"description": "The answer's `X-Request-Id`.", "type": "string"},
+        "errors": {
+            "description": "Where single fields or events are at fault: each of them.",
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "field": {"description": "A field of the body or the query.", "type": "string"},
+                    "message": {"description": "What is wrong with the field.", "type": "string"},
+                    "index": {
+                        "description": "The place of an event in the request, from 0.",
+                        "type": "integer",
+                        "minimum": 0,
+                    },
+                    "pointer": {
+                        "description": "A JSON pointer (RFC 6901) into the event; empty for all of it.",
+                        "type": "string",
+                    },
+                    "reason": {"description": "What is wrong with the event there.", "type": "string"},
+                },
+            },
+        },
     },
 }
