@@ -196,7 +196,7 @@ class MeterChanges(MeterBody):
     body=MeterChanges,
     answers=MeterAnswer,
     refuses=("unknown-meter", "conflict"),
-    example=Example(path={"id_or_slug": "image_pixels"}, body={"name": "Pixels"}),
+    example=Example(path={"id_or_slug": "video_seconds"}, body={"name": "Videos"}, after="meters_create"),
 )
 def update(id_or_slug: str, body: MeterChanges) -> MeterAnswer:
     """Change what people read of a meter, or add dimensions to `groupBy` as long as the meter has no usage."""

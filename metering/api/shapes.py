@@ -41,7 +41,10 @@ def _printable(text: str) -> str:
 Line = Annotated[str, Field(min_length=1, max_length=250), AfterValidator(_printable)]
 """A line of text that a caller hands in, such as a name."""
 
-CustomerKey = Annotated[str, Field(min_length=1, max_length=64, examples=["acme"])]
+EXAMPLE_CUSTOMER = "demo"
+"""The customer that `make run` makes: the examples of all operations are about it."""
+
+CustomerKey = Annotated[str, Field(min_length=1, max_length=64, examples=[EXAMPLE_CUSTOMER])]
 
 
 class Answer(BaseModel):

@@ -13,7 +13,7 @@ from pydantic import Field
 from metering.api.auth import current_caller, current_metering
 from metering.api.bodies import Body, InvalidRequest, Query
 from metering.api.changing import changing
-from metering.api.operation import Example, operation
+from metering.api.operation import Answered, Example, operation
 from metering.api.shapes import CamelAnswer, Instant, Line, Number, Quantity, StatedInstant
 from metering.errors import NotFound
 from metering.store import void as mending
@@ -24,6 +24,8 @@ blueprint = Blueprint("api_stored_events", __name__, url_prefix="/api")
 Text = Annotated[str, Field(min_length=1, max_length=256)]
 Texts = Annotated[list[Text], Field(max_length=100)]
 OneText = Annotated[list[Text], Field(min_length=1, max_length=1)]
+
+ONE_EVENT = {"event_id": Answered("stored_events_list_page", "eventId", drained=True)}
 
 
 class StoredEventsQuery(Query):
@@ -124,7 +126,7 @@ _described: dict[str, Any] = {
     "scope": "usage:read",
     "query": StoredEventsQuery,
     "refuses": ("invalid-query",),
-    "example": Example(query={"subject": ["acme"], "limit": 10}),
+    "example": Example(query={"meter": ["api_call"], "voided": False, "limit": 1}),
 }
 
 
@@ -150,7 +152,13 @@ def list_page(query: StoredEventsQuery) -> StoredEventPage:
 
 
 @blueprint.get("/v1/events/<event_id>")
-@operation("Events", scope="usage:read", answers=StoredEventAnswer, refuses=("not-found",))
+@operation(
+    "Events",
+    scope="usage:read",
+    answers=StoredEventAnswer,
+    refuses=("not-found",),
+    example=Example(path=ONE_EVENT, after="sample_ping"),
+)
 def read(event_id: str) -> StoredEventAnswer:
     """One stored event, by its `eventId`."""
     return StoredEventAnswer.of(_find(event_id))
@@ -176,7 +184,7 @@ class CorrectBody(VoidBody):
     body=VoidBody,
     answers=StoredEventAnswer,
     refuses=("not-found", "conflict"),
-    example=Example(body={"reason": "sent by mistake"}),
+    example=Example(path=ONE_EVENT, body={"reason": "sent by mistake"}, after="sample_ping"),
 )
 def void(event_id: str, body: VoidBody) -> StoredEventAnswer:
     """Take an event back on every meter that counted it: from usage, limits, bill and what Stripe is owed."""
@@ -198,7 +206,9 @@ def void(event_id: str, body: VoidBody) -> StoredEventAnswer:
     answers=StoredEventAnswer,
     status=201,
     refuses=("not-found", "conflict", "bad-quantity"),
-    example=Example(body={"quantity": 2, "reason": "counted twice"}, status=201),
+    example=Example(
+        path=ONE_EVENT, body={"quantity": 2, "reason": "it was two calls"}, status=201, after="sample_ping"
+    ),
 )
 def correct(event_id: str, body: CorrectBody) -> StoredEventAnswer:
     """Take an event back and store it anew with the right quantity, on the meter that counted it; the new event."""
