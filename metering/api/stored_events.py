@@ -17,6 +17,7 @@ from metering.api.operation import Answered, Example, operation
 from metering.api.shapes import CamelAnswer, Instant, Line, Number, Quantity, StatedInstant
 from metering.errors import NotFound
 from metering.store import void as mending
+from metering.store.corrections import Telling
 from metering.store.event_list import EventFilter, EventPage, StoredEvent, event_by_digest, list_events
 
 blueprint = Blueprint("api_stored_events", __name__, url_prefix="/api")
@@ -67,24 +68,35 @@ class PeriodAnswer(CamelAnswer):
     end: Instant
 
 
-class StoredEventAnswer(CamelAnswer):
-    """An event as one meter counted it; an event that several count stands here once for each.
-
-    `eventId` names it in this API. `quantity` is in the meter's unit; `late`: its own billing period was over, so it
-    counts in `period`; `overshoot`: it took the customer past a hard limit; `voidedAt`: it counts no more.
-    """
+class CorrectionAnswer(CamelAnswer):
+    """What stands in the place of an event that was corrected: the `eventId` of the newest correction, and the
+    `quantity` that counts now, 0 where that one was voided."""
 
     event_id: str
+    quantity: Number
+
+
+class StoredEventAnswer(CamelAnswer):
+    """An event as one meter counted it; an event that several count stands here once for each."""
+
+    event_id: Annotated[str, Field(description="Names it in this API.")]
     event: CloudEventAnswer
     customer_id: str
-    ingested_at: Instant
-    stored_at: Instant
+    ingested_at: Annotated[Instant, Field(description="When it was taken.")]
+    stored_at: Annotated[
+        Instant, Field(description="The same moment: an event is on disk before it is answered, and listed soon after.")
+    ]
     meter: str
-    quantity: Number
-    key_id: int | None
-    late: bool
-    overshoot: bool
-    voided_at: Instant | None
+    quantity: Annotated[Number, Field(description="In the meter's unit.")]
+    key_id: Annotated[int | None, Field(description="The API key that sent it.")]
+    late: Annotated[bool, Field(description="Its own billing period was over, so it counts in `period`.")]
+    overshoot: Annotated[bool, Field(description="It took the customer past a hard limit.")]
+    voided_at: Annotated[Instant | None, Field(description="Since when it does not count any more.")]
+    correction: CorrectionAnswer | None
+    corrects: Annotated[
+        str | None,
+        Field(description="The `eventId` of the event that was sent, in whose place this correction stands."),
+    ]
     period: PeriodAnswer
 
     @classmethod
@@ -111,8 +123,14 @@ class StoredEventAnswer(CamelAnswer):
             late=stored.late,
             overshoot=stored.overshoot,
             voided_at=stored.voided_at,
+            correction=_correction(stored.corrected),
+            corrects=stored.corrects,
             period=PeriodAnswer(start=stored.period_starts_at, end=stored.period_ends_at),
         )
+
+
+def _correction(told: Telling | None) -> CorrectionAnswer | None:
+    return CorrectionAnswer(event_id=told.digest, quantity=told.counts) if told else None
 
 
 class StoredEventPage(CamelAnswer):
