@@ -117,8 +117,8 @@ def list_keys(customer: str, query: PageQuery) -> Page[KeyAnswer]:
     example=Example(path=ONE_OF_DEMO, body={"overlap_seconds": 3600}, status=201),
 )
 def rotate(customer: str, key_id: int, body: Rotation) -> NewKeyAnswer:
-    """Make a key with the same name and scopes; the old one stops after the overlap. It is replaced once: after that
-    its successor can be, even while both work.
+    """Make a key with the same name and scopes; the old one stops after the overlap. A key is replaced once: from then
+    on its successor is the one to replace, also while both work.
     """
     with changing() as change:
         found = change.customer(customer)

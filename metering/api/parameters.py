@@ -127,9 +127,19 @@ def _field_words(query: type[Query]) -> Mapping[str, str]:
     """What the docstrings of a model and its bases say of its fields, as "`name`: words"."""
     words: dict[str, str] = {}
     for kind in reversed(query.__mro__[: query.__mro__.index(Query)]):
-        _, *found = FIELD_WORDS.split(" ".join((inspect.getdoc(kind) or "").split()))
-        words |= {name: text[:1].upper() + text[1:].strip() for name, text in zip(found[::2], found[1::2], strict=True)}
+        words |= field_words(inspect.getdoc(kind) or "")[1]
     return words
+
+
+def field_words(text: str) -> tuple[str, dict[str, str]]:
+    """What a text says of the whole, and of each field, as "`name`: words"."""
+    whole, *found = FIELD_WORDS.split(" ".join(text.split()))
+    named = zip(found[::2], found[1::2], strict=True)
+    return whole.strip(), {name: _sentence(said.strip().rstrip(";,")) for name, said in named}
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:] + ("" if words.endswith(".") else ".")
 
 
 def _without_null(schema: Described) -> Described:

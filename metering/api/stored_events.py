@@ -64,6 +64,8 @@ class CloudEventAnswer(CamelAnswer):
 
 
 class PeriodAnswer(CamelAnswer):
+    """The billing period it counts in: from `start` up to, not including, `end`."""
+
     start: Instant
     end: Instant
 
@@ -183,15 +185,11 @@ def read(event_id: str) -> StoredEventAnswer:
 
 
 class VoidBody(Body):
-    """`reason` is written down in the audit log."""
-
-    reason: Line
+    reason: Annotated[Line, Field(description="Is written down in the audit log.")]
 
 
 class CorrectBody(VoidBody):
-    """`quantity` is the right one, in the unit of the meter that counted this event."""
-
-    quantity: Quantity
+    quantity: Annotated[Quantity, Field(description="The right one, in the unit of the meter that counted this event.")]
 
 
 @blueprint.post("/v1/events/<event_id>/void")

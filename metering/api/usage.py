@@ -73,8 +73,8 @@ def usage(query: OfCustomer) -> UsageSummary:
 
 
 class LimitStanding(MeterStanding):
-    """`mode`: a `hard` limit refuses, a `soft` one is shown and alerted, `none` is no limit. `held` is what running
-    calls have reserved."""
+    """`mode`: a `hard` limit refuses, a `soft` one is shown and alerted, `none` is no limit. `held`: what running calls
+    have reserved."""
 
     name: str
     mode: Literal["hard", "soft", "none"]

@@ -5,7 +5,7 @@
   const cards = [...document.querySelectorAll(".operation")];
   if (!contents || !cards.length) return;
 
-  const LINE = 100; // pixels from the top: what lies there is read; below where a link to an operation puts it
+  const HEAD = 40; // pixels of an operation that are to be seen for it to be the one that is read
   const name = (card) => card.querySelector(".operation-body").id;
   const entries = new Map();
   for (const entry of contents.querySelectorAll(".contents-entry")) entries.set(entry.hash.slice(1), entry);
@@ -32,7 +32,7 @@
     if (place.left < frame.left || place.right > frame.right) contents.scrollLeft += place.left - frame.left - 16;
   };
 
-  // What was asked for stays marked until the reader moves on: near the end of the page it cannot reach the line.
+  // What was asked for stays marked until the reader moves on: near the end of the page it cannot come to the top.
   let asked = null;
   const ask = (id) => {
     if (!entries.has(id)) return;
@@ -41,8 +41,10 @@
   };
   const follow = () => {
     if (asked) return;
-    const above = cards.filter((card) => card.getBoundingClientRect().top <= LINE);
-    mark(above.length ? name(above[above.length - 1]) : null);
+    const isBar = !contents.querySelector(".contents-entry").offsetParent; // over the page, on a small screen
+    const top = HEAD + (isBar ? contents.offsetHeight : 0);
+    const read = cards.find((card) => card.getBoundingClientRect().bottom > top);
+    mark(read && read.getBoundingClientRect().top < innerHeight / 2 ? name(read) : null);
   };
   for (const moved of ["wheel", "touchmove", "keydown", "pointerdown"]) {
     addEventListener(moved, () => (asked = null), { passive: true });

@@ -48,6 +48,16 @@ def test_fields_of_objects_inside_stand_below_them(operations: dict[str, Operati
     assert words["period"].startswith("A billing period")
 
 
+def test_what_is_said_of_a_field_stands_with_it(operations: dict[str, OperationView]) -> None:
+    (answer,) = operations["usage_limits"].answers
+    words = {field.name: field.words for field in answer.shapes[0].fields}
+    assert words["mode"].startswith("A `hard` limit refuses")
+    assert words["held"] == "What running calls have reserved."
+    (body,) = operations["keys_rotate"].bodies
+    assert body.words == ""
+    assert body.fields[0].words == "How long the old key still works, up to a week."
+
+
 def test_fields_of_the_objects_in_a_mapping_stand_below_it(operations: dict[str, OperationView]) -> None:
     (answer,) = operations["entitlements_access"].answers
     fields = [(field.name, field.depth, field.type) for field in answer.shapes[0].fields]

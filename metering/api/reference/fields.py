@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metering.api.parameters import field_words
 from metering.api.schemas import Described
 
 DEEPEST = 4
@@ -70,8 +71,9 @@ class Reader:
         if inner is None or depth > DEEPEST:
             return
         needed = inner.get("required", ())
+        said = field_words(inner.get("description", ""))[1]
         for name, found in inner.get("properties", {}).items():
-            yield self.field(name, found, needed=name in needed, depth=depth)
+            yield self.field(name, found, needed=name in needed, depth=depth, words=said.get(name, ""))
             reference = _reference(found)
             if reference and reference not in seen:
                 yield from self.fields(found, depth + 1, (*seen, reference))
@@ -88,8 +90,8 @@ class Reader:
         )
 
     def about(self, schema: Described) -> str:
-        """What is said of the object that a schema is about."""
-        return str((self._object(schema) or schema).get("description", ""))
+        """What is said of the object that a schema is about, apart from its fields."""
+        return field_words((self._object(schema) or schema).get("description", ""))[0]
 
     def _words_of_inner(self, schema: Described) -> str:
         return self.about(schema) if _reference(schema) else ""
