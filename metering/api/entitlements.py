@@ -72,7 +72,7 @@ def value(customer: str, feature: str, query: EntitlementQuery) -> EntitlementVa
 @blueprint.get("/v2/customers/<customer>/entitlements/<path:feature>/value")
 @operation("Entitlements", **_described)
 def value_v2(customer: str, feature: str, query: EntitlementQuery) -> EntitlementValue:
-    """The same answer at the address that OpenMeter's second version has for it."""
+    """Whether the customer may use the feature: the address that OpenMeter's second version has for it."""
     return _value(customer, feature, query)
 
 

@@ -143,7 +143,7 @@ def query(id_or_slug: str, query: MeterQuery) -> Response | UsageAnswer:
     headers=("Accept",),
 )
 def query_by_body(id_or_slug: str, body: MeterQueryBody) -> Response | UsageAnswer:
-    """The same, for filters that are too many for a query string."""
+    """What the meter counted, asked for by a body: for filters that are too many for a query string."""
     return _answer(id_or_slug, body)
 
 

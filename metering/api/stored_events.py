@@ -30,8 +30,12 @@ ONE_EVENT = {"event_id": Answered("stored_events_list_page", "eventId", drained=
 
 
 class StoredEventsQuery(Query):
-    """`from` is included and `to` is not; both are over the time of the event. `type` is what the sender called it,
-    `meter` the slug of what counted it. `property[name]=value` keeps events with such a property in their data.
+    """`subject`: the keys of customers. `customerId`: the same. `meter`: the slugs of the meters that counted it.
+    `type`: the types of events, as senders called them. `source`: who sent it. `id`: its id at the sender. `from`: the
+    time of the event, which is included. `to`: the time of the event, which is not. `keyId`: the API key that it was
+    sent with. `late`: whether its billing period was over when it came. `overshoot`: whether it took the customer past
+    a hard limit. `voided`: whether it counts no more. `property`: `property[name]=value` is a text at the top of its
+    data. `limit`: how many events a page holds. `cursor`: the `nextCursor` of the page before.
     """
 
     subject: Texts | None = None
@@ -166,7 +170,7 @@ def list_all(query: StoredEventsQuery) -> tuple[list[StoredEventAnswer], int, Ma
 @blueprint.get("/v2/events")
 @operation("Events", answers=StoredEventPage, **_described)
 def list_page(query: StoredEventsQuery) -> StoredEventPage:
-    """The same, as an object with the cursor of the next page."""
+    """Stored events, newest first, as an object with the cursor of the next page."""
     page = _page(query)
     return StoredEventPage(items=[StoredEventAnswer.of(one) for one in page.events], next_cursor=page.next_cursor)
 

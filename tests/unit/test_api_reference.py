@@ -132,6 +132,7 @@ def test_a_shell_reads_a_curl_line_as_it_is_meant() -> None:
     [
         ({"type": "array", "items": {"type": "integer"}}, "array of integers"),
         ({"type": "array", "items": {"type": ["number", "string"]}}, "array of number or string"),
+        ({"type": "array", "items": {"type": "array", "items": {"type": "string"}}}, "array of arrays of strings"),
         ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "string or null"),
         ({"type": ["number", "string"]}, "number or string"),
         ({"enum": ["hard", "soft"]}, "“hard” or “soft”"),

@@ -86,7 +86,7 @@ class Reader:
             depth=depth,
             words=words or schema.get("description", "") or self._words_of_inner(schema),
             bounds=bounds_of(schema),
-            default=quoted(schema["default"]) if schema.get("default") is not None else "",
+            default=quoted(schema["default"]) if schema.get("default") not in (None, "") else "",
         )
 
     def about(self, schema: Described) -> str:
@@ -125,7 +125,10 @@ def quoted(value: Any) -> str:
 
 
 def plural(kind: str) -> str:
-    """`objects` of `object`. Of what is no single word it says no more than that."""
+    """`objects` of `object`, `arrays of strings` of `array of strings`. Anything else stays as it is."""
+    head, of, rest = kind.partition(" of ")
+    if of and head in ("array", "object"):
+        return f"{head}s of {rest}"
     return f"{kind}s" if kind.isalpha() and kind not in ("null", "anything", "bytes") else kind
 
 
