@@ -33,8 +33,9 @@ def ingest(
 
     Raises:
         InvalidEvents: what is wrong with each event that is; nothing was recorded.
-        UsageConflict: identities that are taken by other payloads, by `items`; nothing was recorded.
-        LimitExceeded: with `enforce`, a hard limit would be passed; nothing was recorded.
+        UsageConflict: identities that are taken by other payloads; nothing was recorded.
+        LimitExceeded, NotPermitted: with `enforce`, a hard limit would be passed, or the customer is suspended;
+            nothing was recorded.
         IntakeUnavailable: unknown what was recorded; the same request may be sent again.
     """
     now = metering.clock()

@@ -96,7 +96,8 @@ DETAILS = {
 }
 MAX_RETRY_AFTER_SECONDS = 60
 OUTAGE_RETRY_AFTER_SECONDS = 2
-INTERNAL_FACTS = ("standings", "rates", "period")
+# What the code needs of a refusal: the state behind it, and places in what one script was given.
+INTERNAL_FACTS = ("standings", "rates", "period", "item", "items")
 
 
 def status_of(error: MeteringError) -> int:

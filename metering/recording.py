@@ -11,19 +11,21 @@ from functools import partial
 from typing import TypeVar
 
 from metering.catalog import Catalog
-from metering.errors import InvalidUsage, LimitExceeded, UsageConflict
+from metering.errors import InvalidUsage, LimitExceeded, MeteringError, UnknownCustomer, UsageConflict
 from metering.failpoints import visit
 from metering.intake.admission import MAX_EVENTS_PER_SCRIPT
 from metering.intake.claims import Claim, Moves, Run
-from metering.intake.cloudevents import EventFault
+from metering.intake.cloudevents import EventFault, as_errors
 from metering.intake.matching import InvalidEvents, Placed, value_pointer
 from metering.intake.refusals import StaleState
 from metering.intake.values import Recording
 from metering.service import Metering
 
 MAX_PLAIN_UNITS = 2**32
+TAKEN = "subject, source and id are those of an event that says something else"
 
 Answer = TypeVar("Answer")
+Refused = TypeVar("Refused", bound=MeteringError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,13 @@ def _record_together(metering: Metering, parts: Sequence[Part], how: Recording) 
         if "events" not in taken.facts:
             raise
         places = {one.event.digest: one.origin.index for part in parts for one in part.placed}
-        raise conflict([places[event.digest] for event in taken.facts["events"]]) from None
+        raise conflict(places[event.digest] for event in taken.facts["events"]) from None
+    except LimitExceeded as refused_room:
+        if "errors" in refused_room.facts:
+            raise
+        meter = refused_room.facts["meter"]  # others took the room since the look: no event of it is the first too many
+        first = next(one for part in parts for one in part.placed if one.event.meter == meter)
+        raise _naming(metering, refused_room, first) from None
 
 
 def _look(metering: Metering, parts: Sequence[Part], claim: Claim, how: Recording) -> Moves:
@@ -130,20 +138,29 @@ def _translated(metering: Metering, part: Part, step: Callable[[], Answer]) -> A
             return step()
     except UsageConflict as taken:
         raise conflict([part.placed[item].origin.index for item in taken.facts["items"]]) from None
-    except LimitExceeded as refused:
-        if "item" in refused.facts:
-            refused.facts["index"] = part.placed[refused.facts.pop("item")].origin.index
-        raise
+    except (LimitExceeded, UnknownCustomer) as refused:
+        if "item" not in refused.facts:
+            raise
+        raise _naming(metering, refused, part.placed[refused.facts.pop("item")]) from None
     except InvalidUsage as wrong:
         one = part.placed[wrong.facts["item"]]
         pointer = value_pointer(metering.catalog.meter(one.event.meter))
         raise InvalidEvents([EventFault(one.origin.index, pointer, wrong.message)]) from None
 
 
-def conflict(items: Sequence[int]) -> UsageConflict:
-    items = sorted(set(items))
+def _naming(metering: Metering, refused: Refused, one: Placed) -> Refused:
+    """The refusal, with the event that it is for."""
+    is_quantity = isinstance(refused, LimitExceeded)
+    pointer = value_pointer(metering.catalog.meter(one.event.meter)) if is_quantity else "/subject"
+    refused.facts["errors"] = as_errors([EventFault(one.origin.index, pointer, refused.message)])
+    return refused
+
+
+def conflict(indices: Iterable[int]) -> UsageConflict:
+    """The refusal of a request some of whose events, by their place in it, bear a taken identity."""
+    taken = sorted(set(indices))
     return UsageConflict(
-        f"{len(items)} of the events bear an identity (subject, source, id) that is taken by an event that says "
+        f"{len(taken)} of the events bear an identity (subject, source, id) that is taken by an event that says "
         "something else; nothing was recorded",
-        items=items,
+        errors=as_errors(EventFault(index, "/id", TAKEN) for index in taken),
     )

@@ -71,16 +71,22 @@ def rotate_key(
 
     Raises:
         NotFound: as `revoke_key`.
-        Conflict: the key was revoked or has expired.
+        Conflict: the key was revoked, or was replaced before, whether or not it still works.
         NotPermitted: it carries a scope that only operators grant: its successor would be one more to hold it.
     """
     old = _locked(session, customer, key_id)
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
         raise Conflict("this key does not work any more; make a new one", key=key_id)
+    if old.expires_at is not None:  # only a rotation sets it: a second successor would be a key that nobody asked for
+        raise Conflict(
+            f"this key was replaced before and stops at {old.expires_at.isoformat()}: replace its successor, or make a "
+            "new key",
+            key=key_id,
+            expires_at=old.expires_at,
+        )
     if not by_operator and not set(old.scopes) <= set(CUSTOMER_SCOPES):
         raise NotPermitted("only operators replace a key that carries a scope which they grant", key=key_id)
-    ends = now + timedelta(seconds=overlap_seconds)
-    old.expires_at = min(ends, old.expires_at or ends)  # a second rotation never lengthens the life of a key
+    old.expires_at = now + timedelta(seconds=overlap_seconds)
     old.state_version += 1
     return create_key(session, customer, name=old.name, scopes=old.scopes, now=now, by_operator=by_operator)
 

@@ -13,14 +13,14 @@ from metering.api.changing import changing
 from metering.api.operation import Example, operation
 from metering.api.paging import PageQuery, page
 from metering.api.preconditions import IF_MATCH, Tagged, require_match, tagged
-from metering.api.shapes import Answer, Instant, Number, Page
+from metering.api.shapes import EXAMPLE_CUSTOMER, Answer, Instant, Number, Page
 from metering.limits.alerts import list_alerts, percents_of, set_percents
 from metering.models import Alert, Customer, MeterRow
 
 blueprint = Blueprint("api_alerts", __name__, url_prefix="/api/v1")
 
 THRESHOLDS = "/customers/<customer>/alert-thresholds"
-ACME = {"customer": "acme"}
+DEMO = {"customer": EXAMPLE_CUSTOMER}
 
 Percent = Annotated[int, Field(ge=1, le=1000)]
 
@@ -38,7 +38,7 @@ class Thresholds(Answer):
 
 
 @blueprint.get(THRESHOLDS)
-@operation("Alerts", scope="admin", answers=Thresholds, refuses=("unknown-customer",), example=Example(path=ACME))
+@operation("Alerts", scope="admin", answers=Thresholds, refuses=("unknown-customer",), example=Example(path=DEMO))
 def read_thresholds(customer: str) -> Tagged:
     """The thresholds that hold for a customer, with the ETag that If-Match takes."""
     with current_metering().runtime.transaction() as session:
@@ -58,7 +58,7 @@ class NewThresholds(Body):
     body=NewThresholds,
     answers=Thresholds,
     refuses=("unknown-customer", "precondition-failed"),
-    example=Example(path=ACME, body={"percents": [50, 80, 100]}),
+    example=Example(path=DEMO, body={"percents": [50, 80, 100]}),
     headers=(IF_MATCH,),
 )
 def put_thresholds(customer: str, body: NewThresholds) -> Tagged:
@@ -102,7 +102,7 @@ class AlertAnswer(Answer):
     query=PageQuery,
     answers=Page[AlertAnswer],
     refuses=("unknown-customer",),
-    example=Example(path=ACME),
+    example=Example(path=DEMO),
 )
 def list_all(customer: str, query: PageQuery) -> Page[AlertAnswer]:
     """The alerts of the current period, newest first."""

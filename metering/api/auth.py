@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.accounts.keys import find_caller
 from metering.errors import IntakeUnavailable, NotAuthenticated, NotPermitted, UnknownCustomer
 from metering.ids import key_digest, key_partition
+from metering.intake.refusals import missing_scope
 from metering.intake.values import Caller
 from metering.metered import api_key
 from metering.service import Metering
@@ -78,7 +79,7 @@ def current_caller() -> Caller:
 def require_scope(scope: str) -> None:
     """Raises NotPermitted."""
     if scope not in current_caller().scopes:
-        raise NotPermitted(f"this API key does not carry the scope {scope!r}", scope=scope)
+        raise missing_scope(scope)
 
 
 def require_operator() -> None:

@@ -10,6 +10,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import UnsupportedMediaType
 
 from metering import exact_json
+from metering.api.complaints import complaint
 from metering.errors import MeteringError
 
 MOST_FAULTS = 20
@@ -55,7 +56,7 @@ def read(kind: type[AnyBody]) -> AnyBody:
     try:
         return kind.model_validate(parse_json(text))
     except ValidationError as error:
-        raise _invalid(error, "The body is not as it should be", "body") from None
+        raise _invalid(kind, error, "The body is not as it should be", "body") from None
 
 
 def read_query(kind: type[AnyQuery]) -> AnyQuery:
@@ -63,7 +64,7 @@ def read_query(kind: type[AnyQuery]) -> AnyQuery:
     try:
         return kind.model_validate(_gather(kind, request.args))
     except ValidationError as error:
-        raise _invalid(error, "The query is not as it should be", "query") from None
+        raise _invalid(kind, error, "The query is not as it should be", "query") from None
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -93,12 +94,16 @@ def shapes(kind: type[Query]) -> tuple[set[str], set[str]]:
     return lists, {name for name, annotation in named.items() if "dict[" in annotation}
 
 
-def _invalid(error: ValidationError, what: str, whole: str) -> InvalidRequest:
-    faults = [_fault(fault, whole) for fault in error.errors(include_url=False, include_context=False)]
+def _invalid(kind: type[BaseModel], error: ValidationError, what: str, whole: str) -> InvalidRequest:
+    faults = [_fault(kind, fault, whole) for fault in error.errors(include_url=False)]
     shown = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults[:3])
     return InvalidRequest(f"{what}: {shown}", errors=faults[:MOST_FAULTS])
 
 
-def _fault(fault: Mapping[str, Any], whole: str) -> dict[str, str]:
-    field = ".".join(str(part) for part in fault["loc"]) or whole
-    return {"field": field, "message": fault["msg"].removeprefix("Value error, ")}
+def _fault(kind: type[BaseModel], fault: Mapping[str, Any], whole: str) -> dict[str, str]:
+    place = fault["loc"]
+    message = complaint(fault)
+    if fault["type"] == "extra_forbidden" and len(place) == 1:
+        taken = [field.alias or name for name, field in kind.model_fields.items()]
+        message += f"; there are: {', '.join(taken)}" if taken else "; nothing is"
+    return {"field": ".".join(str(part) for part in place) or whole, "message": message}

@@ -22,7 +22,7 @@ from metering.api.changing import Change, changing
 from metering.api.operation import Example, operation
 from metering.api.paging import PageQuery, page
 from metering.api.preconditions import IF_MATCH, Tagged, require_match, tagged
-from metering.api.shapes import Answer, Instant, Line, Page
+from metering.api.shapes import EXAMPLE_CUSTOMER, Answer, Instant, Line, Page
 from metering.billing.periods import PlanStart, Terms, terms_of
 from metering.errors import NotPermitted
 from metering.models import Customer
@@ -32,7 +32,7 @@ blueprint = Blueprint("api_customers", __name__, url_prefix="/api/v1")
 Status = Literal["active", "suspended"]
 StripeId = Annotated[str, Field(pattern=f"^{STRIPE_ID.pattern}$", examples=["cus_NffrFeUfNV2Hib"])]
 OPERATORS_FIELDS = ("status", "stripe_customer_id")
-ACME = Example(path={"customer": "acme"})
+DEMO = {"customer": EXAMPLE_CUSTOMER}
 
 
 class CustomerAnswer(Answer):
@@ -115,7 +115,7 @@ class CustomersQuery(PageQuery):
     operators_only=True,
     query=CustomersQuery,
     answers=Page[CustomerAnswer],
-    example=Example(query={"limit": 20, "q": "ac"}),
+    example=Example(query={"limit": 20, "q": "de"}),
 )
 def list_all(query: CustomersQuery) -> Page[CustomerAnswer]:
     """Customers in the order of their keys."""
@@ -127,7 +127,9 @@ def list_all(query: CustomersQuery) -> Page[CustomerAnswer]:
 
 
 @blueprint.get("/customers/<customer>")
-@operation("Customers", scope="admin", answers=CustomerAnswer, refuses=("unknown-customer",), example=ACME)
+@operation(
+    "Customers", scope="admin", answers=CustomerAnswer, refuses=("unknown-customer",), example=Example(path=DEMO)
+)
 def read(customer: str) -> Tagged:
     """A customer, with the ETag that If-Match takes."""
     runtime = current_metering().runtime
@@ -153,7 +155,7 @@ class CustomerChanges(Body):
     body=CustomerChanges,
     answers=CustomerAnswer,
     refuses=("unknown-customer", "unknown-time-zone", "conflict", "precondition-failed", "stripe-failed"),
-    example=Example(path={"customer": "acme"}, body={"name": "Acme Corporation"}),
+    example=Example(path=DEMO, body={"name": "Demo Corporation"}),
     headers=(IF_MATCH,),
 )
 def update(customer: str, body: CustomerChanges) -> Tagged:
@@ -195,7 +197,7 @@ class PlanChange(Body):
     body=PlanChange,
     answers=CustomerAnswer,
     refuses=("unknown-customer", "unknown-plan", "precondition-failed"),
-    example=Example(path={"customer": "acme"}, body={"plan": "pro", "when": "period_end"}),
+    example=Example(path=DEMO, body={"plan": "pro", "when": "now"}),
     headers=(IF_MATCH,),
 )
 def put_plan(customer: str, body: PlanChange) -> Tagged:

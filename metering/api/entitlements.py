@@ -8,7 +8,7 @@ from metering import entitlements
 from metering.api.auth import current_metering, customer_in_reach
 from metering.api.bodies import Query
 from metering.api.operation import Example, operation
-from metering.api.shapes import CamelAnswer, Number, StatedInstant
+from metering.api.shapes import EXAMPLE_CUSTOMER, CamelAnswer, Number, StatedInstant
 from metering.entitlements import Entitlement
 
 blueprint = Blueprint("api_entitlements", __name__, url_prefix="/api")
@@ -58,7 +58,7 @@ _described: dict[str, Any] = {
     "query": EntitlementQuery,
     "answers": EntitlementValue,
     "refuses": ("unknown-customer", "invalid-query"),
-    "example": Example(path={"customer": "acme", "feature": "tokens"}),
+    "example": Example(path={"customer": EXAMPLE_CUSTOMER, "feature": "tokens"}),
 }
 
 
@@ -72,7 +72,7 @@ def value(customer: str, feature: str, query: EntitlementQuery) -> EntitlementVa
 @blueprint.get("/v2/customers/<customer>/entitlements/<path:feature>/value")
 @operation("Entitlements", **_described)
 def value_v2(customer: str, feature: str, query: EntitlementQuery) -> EntitlementValue:
-    """The same answer at the address that OpenMeter's second version has for it."""
+    """Whether the customer may use the feature: the address that OpenMeter's second version has for it."""
     return _value(customer, feature, query)
 
 
@@ -82,7 +82,7 @@ def value_v2(customer: str, feature: str, query: EntitlementQuery) -> Entitlemen
     scope="usage:read",
     answers=Access,
     refuses=("unknown-customer",),
-    example=Example(path={"customer": "acme"}),
+    example=Example(path={"customer": EXAMPLE_CUSTOMER}),
 )
 def access(customer: str) -> Access:
     """The entitlements of all features at this moment."""

@@ -15,7 +15,7 @@ from metering import exact_json
 from metering.api.auth import authenticate_for_events, current_caller, current_metering
 from metering.api.bodies import InvalidRequest, Query
 from metering.api.operation import Content, Example, operation
-from metering.api.shapes import Answer, Instant
+from metering.api.shapes import EXAMPLE_CUSTOMER, Answer, Instant
 from metering.ingest import ingest
 from metering.intake.cloudevents import JSON_TYPE, CloudEvent, EventFault, read_events
 
@@ -30,22 +30,32 @@ GZIP_BITS = 16 + zlib.MAX_WBITS
 
 
 class CloudEventShape(Answer):
-    """One fact of usage. `subject` is the key of the customer, `type` what was used, `data` the quantity and whatever
-    the meter groups by. On a level (storage, seats) `data.op` says whether the value changes it, which is the default,
-    or replaces it ("set"). Extension attributes are taken and not kept.
-    """
+    """One fact of usage. `data_base64` may stand in place of `data`. Extension attributes are taken and not kept."""
 
     model_config = ConfigDict(extra="allow")
 
     specversion: Annotated[str, Field(pattern="^1\\.0$")] = "1.0"
-    id: Annotated[str, Field(min_length=1, max_length=256)]
-    source: Annotated[str, Field(min_length=1, max_length=256)]
-    type: Annotated[str, Field(min_length=1, max_length=256)]
-    subject: Annotated[str, Field(min_length=1, max_length=256)]
-    time: Instant | None = None
-    data: dict[str, Any] | None = None
-    datacontenttype: str | None = None
-    dataschema: str | None = None
+    id: Annotated[str, Field(min_length=1, max_length=256, description="Names the fact within its source.")]
+    source: Annotated[str, Field(min_length=1, max_length=256, description="The service that says it.")]
+    type: Annotated[
+        str,
+        Field(min_length=1, max_length=256, description="What was used: the `eventType` of the meters that count it."),
+    ]
+    subject: Annotated[str, Field(min_length=1, max_length=256, description="The key of the customer.")]
+    time: Annotated[Instant | None, Field(description="When it happened; without it, now.")] = None
+    data: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="The quantity, where the meter looks for it: `data.value`, unless its `valueProperty` names "
+            "another place (`$.tokens` is `data.tokens`). It is a number or a decimal string, with at most the "
+            "meter's `scale` of decimal places. A meter of `COUNT` needs none, and one of `UNIQUE_COUNT` has there the "
+            "value that it tells apart. On a level (storage, seats) `data.op` says whether the quantity is a "
+            '`"change"`, as it is without it, or with `"set"` the level itself. Beside it: the properties that the '
+            "meter groups by, and whatever else shall be kept. At most 32 KiB."
+        ),
+    ] = None
+    datacontenttype: Annotated[str | None, Field(description="A JSON media type.")] = None
+    dataschema: Annotated[str | None, Field(description="Is taken and not kept.")] = None
 
 
 class EventsQuery(Query):
@@ -71,17 +81,31 @@ class EventsQuery(Query):
             "id": "mail-4711",
             "source": "mailer",
             "type": "messages",
-            "subject": "acme",
+            "subject": EXAMPLE_CUSTOMER,
             "data": {"value": 3},
         },
         status=204,
     ),
 )
 def send(query: EventsQuery) -> None:
-    """Record usage events. Answered 204 once they are durable.
+    """Record usage events. Answered 204 once all of them are on disk.
 
-    The identity of an event is (subject, source, id), for ever: sent again it changes nothing, with another payload it
-    is refused. A bad event refuses the whole request, and each bad one is named with its place and the reason.
+    **All or nothing.** One bad event refuses the whole request; `errors` of the problem names each that is bad by its
+    `index` in the request, from 0, a JSON `pointer` into it, and the `reason`.
+
+    **Identity** is (`subject`, `source`, `id`), for ever. Sent again with the same `type`, `time` and `data` an event
+    changes nothing, so send a request again that got no answer, 500, 502, 503 or 504. An identity that says something
+    else is refused with 409 while it is remembered (24 hours, `METERING_IDENTITY_WINDOW_SECONDS`), and set aside for
+    the operators afterwards.
+
+    **Time.** An event may lie 34 days back (`METERING_LATENESS_SECONDS`) and five minutes ahead. One whose billing
+    period is closed counts in the running one, marked `late`.
+
+    **Sizes.** A request holds at most 10,000 events (`METERING_MAX_EVENTS`) and 10 MiB, packed and unpacked
+    (`METERING_MAX_BODY_BYTES`); one with more gets 413. `Content-Encoding: gzip` packs it.
+
+    **Binary mode.** The attributes may come as headers, `ce-id`, `ce-source`, `ce-type`, `ce-subject` and `ce-time`,
+    beside `ce-specversion: 1.0`. The body, of a JSON media type, is `data` alone then.
     """
     events, faults = _events()
     ingest(current_metering(), events, faults, current_caller(), enforce=query.enforce)

@@ -3,6 +3,7 @@
 Always holds: a secret stands in the one answer that makes it; a change holds in every process within a second.
 """
 
+from collections.abc import Mapping
 from typing import Self
 
 from flask import Blueprint
@@ -13,17 +14,17 @@ from metering.accounts.keys import create_key, keys_of, revoke_key, rotate_key
 from metering.api.auth import current_caller, current_metering, customer_in_reach
 from metering.api.bodies import Body
 from metering.api.changing import Change, changing
-from metering.api.operation import Example, operation
+from metering.api.operation import Answered, Example, operation
 from metering.api.paging import PageQuery, page
-from metering.api.shapes import Answer, Instant, Line, Page
+from metering.api.shapes import EXAMPLE_CUSTOMER, Answer, Instant, Line, Page
 from metering.models import ApiKey, Customer
 
 blueprint = Blueprint("api_keys", __name__, url_prefix="/api/v1")
 
 KEY_PATH = "<int(max=9223372036854775807):key_id>"
 MAX_OVERLAP_SECONDS = 7 * 24 * 3600
-ACME = {"customer": "acme"}
-ONE_OF_ACME = {"customer": "acme", "key_id": "1"}
+DEMO = {"customer": EXAMPLE_CUSTOMER}
+ONE_OF_DEMO: Mapping[str, str | Answered] = {**DEMO, "key_id": Answered("keys_create", "id")}
 
 
 class KeyAnswer(Answer):
@@ -80,7 +81,7 @@ class Rotation(Body):
     answers=NewKeyAnswer,
     status=201,
     refuses=("unknown-customer", "invalid-key"),
-    example=Example(path=ACME, body={"name": "server", "scopes": ["meter", "usage:read"]}, status=201),
+    example=Example(path=DEMO, body={"name": "server", "scopes": ["meter", "usage:read"]}, status=201),
 )
 def create(customer: str, body: KeyBody) -> NewKeyAnswer:
     """Make a key of a customer. Its secret is in this answer alone."""
@@ -95,7 +96,7 @@ def create(customer: str, body: KeyBody) -> NewKeyAnswer:
     query=PageQuery,
     answers=Page[KeyAnswer],
     refuses=("unknown-customer",),
-    example=Example(path=ACME),
+    example=Example(path=DEMO),
 )
 def list_keys(customer: str, query: PageQuery) -> Page[KeyAnswer]:
     """The keys of a customer, newest first; those that were revoked too."""
@@ -113,10 +114,12 @@ def list_keys(customer: str, query: PageQuery) -> Page[KeyAnswer]:
     answers=NewKeyAnswer,
     status=201,
     refuses=("unknown-customer", "not-found", "conflict"),
-    example=Example(path=ONE_OF_ACME, body={"overlap_seconds": 3600}, status=201),
+    example=Example(path=ONE_OF_DEMO, body={"overlap_seconds": 3600}, status=201),
 )
 def rotate(customer: str, key_id: int, body: Rotation) -> NewKeyAnswer:
-    """Make a key with the same name and scopes; the old one stops after the overlap."""
+    """Make a key with the same name and scopes; the old one stops after the overlap. A key is replaced once: from then
+    on its successor is the one to replace, also while both work.
+    """
     with changing() as change:
         found = change.customer(customer)
         successor, made = rotate_key(
@@ -136,7 +139,7 @@ def rotate(customer: str, key_id: int, body: Rotation) -> NewKeyAnswer:
     "API keys",
     scope="admin",
     refuses=("unknown-customer", "not-found"),
-    example=Example(path=ONE_OF_ACME, status=204),
+    example=Example(path=ONE_OF_DEMO, status=204),
 )
 def revoke(customer: str, key_id: int) -> None:
     """Revoke a key for good. Revoking it again changes nothing."""
@@ -176,7 +179,7 @@ def list_operators(query: PageQuery) -> Page[KeyAnswer]:
     scope="admin",
     operators_only=True,
     refuses=("not-found",),
-    example=Example(path={"operator_key_id": "1"}, status=204),
+    example=Example(path={"operator_key_id": Answered("keys_create_operators", "id")}, status=204),
 )
 def revoke_operators(operator_key_id: int) -> None:
     """Revoke one of the operators' own keys for good."""

@@ -1,5 +1,6 @@
 """Members of a customer: the users who belong to it, and in which role. Seats follow them; the last owner stays."""
 
+from collections.abc import Mapping
 from typing import Literal, Self, cast
 
 from flask import Blueprint
@@ -10,18 +11,18 @@ from metering.accounts.users import add_member, change_role, find_member, find_u
 from metering.api.auth import current_metering, customer_in_reach
 from metering.api.bodies import Body
 from metering.api.changing import changing
-from metering.api.operation import Example, operation
+from metering.api.operation import Answered, Example, operation
 from metering.api.paging import PageQuery, page
 from metering.api.preconditions import IF_MATCH, Tagged, require_match, tagged
-from metering.api.shapes import Answer, Instant, Line, Page
+from metering.api.shapes import EXAMPLE_CUSTOMER, Answer, Instant, Line, Page
 from metering.models import Membership
 
 blueprint = Blueprint("api_members", __name__, url_prefix="/api/v1")
 
 MEMBERS = "/customers/<customer>/members"
 MEMBER = f"{MEMBERS}/<int(max=9223372036854775807):user_id>"
-ACME = {"customer": "acme"}
-ONE_OF_ACME = {"customer": "acme", "user_id": "1"}
+DEMO = {"customer": EXAMPLE_CUSTOMER}
+ONE_OF_DEMO: Mapping[str, str | Answered] = {**DEMO, "user_id": Answered("members_list_members", "user_id")}
 
 Role = Literal["owner", "admin", "member", "viewer"]
 
@@ -52,7 +53,7 @@ class MemberAnswer(Answer):
     query=PageQuery,
     answers=Page[MemberAnswer],
     refuses=("unknown-customer",),
-    example=Example(path=ACME),
+    example=Example(path=DEMO),
 )
 def list_members(customer: str, query: PageQuery) -> Page[MemberAnswer]:
     """The members of a customer, in the order in which they joined."""
@@ -68,7 +69,7 @@ def list_members(customer: str, query: PageQuery) -> Page[MemberAnswer]:
     scope="admin",
     answers=MemberAnswer,
     refuses=("unknown-customer", "not-found"),
-    example=Example(path=ONE_OF_ACME),
+    example=Example(path=ONE_OF_DEMO),
 )
 def read(customer: str, user_id: int) -> Tagged:
     """One member, with the ETag that If-Match takes."""
@@ -92,7 +93,9 @@ class NewMember(Body):
     answers=MemberAnswer,
     status=201,
     refuses=("unknown-customer", "unknown-user", "invalid-user", "conflict", "limit-exceeded"),
-    example=Example(path=ACME, body={"email": "grace@example.org", "role": "member"}, status=201),
+    example=Example(
+        path=DEMO, body={"email": "grace@example.org", "role": "member"}, status=201, after="customers_put_plan"
+    ),
 )
 def add(customer: str, body: NewMember) -> Tagged:
     """Make a user a member, which takes a seat."""
@@ -119,7 +122,7 @@ class RoleChange(Body):
     body=RoleChange,
     answers=MemberAnswer,
     refuses=("unknown-customer", "not-found", "conflict", "precondition-failed"),
-    example=Example(path=ONE_OF_ACME, body={"role": "owner"}),
+    example=Example(path=ONE_OF_DEMO, body={"role": "owner"}),
     headers=(IF_MATCH,),
 )
 def update(customer: str, user_id: int, body: RoleChange) -> Tagged:
@@ -137,7 +140,7 @@ def update(customer: str, user_id: int, body: RoleChange) -> Tagged:
     "Members",
     scope="admin",
     refuses=("unknown-customer", "not-found", "conflict", "precondition-failed"),
-    example=Example(path=ONE_OF_ACME, status=204),
+    example=Example(path=ONE_OF_DEMO, status=204, after="members_add"),
     headers=(IF_MATCH,),
 )
 def remove(customer: str, user_id: int) -> None:

@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from metering.api.auth import current_caller, current_metering
 from metering.api.bodies import Body, InvalidRequest, Query
 from metering.api.operation import Content, Example, operation
-from metering.api.shapes import CamelAnswer, Instant, Number, StatedInstant
+from metering.api.shapes import EXAMPLE_CUSTOMER, CamelAnswer, Instant, Number, StatedInstant
 from metering.billing.periods import UnknownTimeZone, zone
 from metering.store.meters import find_meter
 from metering.store.usage_query import CUSTOMER_ID, SUBJECT, UsageQuery, UsageRow, query_usage
@@ -138,12 +138,12 @@ def query(id_or_slug: str, query: MeterQuery) -> Response | UsageAnswer:
     body=MeterQueryBody,
     example=Example(
         path={"id_or_slug": "tokens"},
-        body={"windowSize": "HOUR", "subject": ["acme"], "filterGroupBy": {"model": ["large"]}},
+        body={"windowSize": "HOUR", "subject": [EXAMPLE_CUSTOMER], "filterGroupBy": {"model": ["large"]}},
     ),
     headers=("Accept",),
 )
 def query_by_body(id_or_slug: str, body: MeterQueryBody) -> Response | UsageAnswer:
-    """The same, for filters that are too many for a query string."""
+    """What the meter counted, asked for by a body: for filters that are too many for a query string."""
     return _answer(id_or_slug, body)
 
 

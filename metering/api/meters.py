@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from metering.api.auth import current_metering
 from metering.api.bodies import Body, InvalidRequest, Query
 from metering.api.changing import changing
+from metering.api.complaints import complaint
 from metering.api.operation import Example, operation
 from metering.api.shapes import CamelAnswer, Instant, Line
 from metering.catalog import Meter
@@ -196,7 +197,7 @@ class MeterChanges(MeterBody):
     body=MeterChanges,
     answers=MeterAnswer,
     refuses=("unknown-meter", "conflict"),
-    example=Example(path={"id_or_slug": "image_pixels"}, body={"name": "Pixels"}),
+    example=Example(path={"id_or_slug": "video_seconds"}, body={"name": "Videos"}, after="meters_create"),
 )
 def update(id_or_slug: str, body: MeterChanges) -> MeterAnswer:
     """Change what people read of a meter, or add dimensions to `groupBy` as long as the meter has no usage."""
@@ -215,7 +216,7 @@ def _meter(fields: Mapping[str, Any]) -> Meter:
     try:
         return Meter.model_validate(fields)
     except ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        why = complaint(error.errors()[0])
         raise InvalidRequest(
             f"The body is not as it should be: kind: {why}", errors=[{"field": "kind", "message": why}]
         ) from None

@@ -121,6 +121,8 @@ class _Description:
             described["x-operators-only"] = True
         if declared.metered:
             described["x-metered"] = True
+        if declared.example.after:
+            described["x-after"] = declared.example.after
         return described
 
     def parameters(self, route: Route) -> Iterator[Described]:

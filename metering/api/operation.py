@@ -27,14 +27,30 @@ View = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """A request that works as it stands. `{name}`s in `path` are the parameters of the path."""
+class Answered:
+    """A value that another operation answers with: its name in the description, and the member of its answer.
 
-    path: Mapping[str, str] = field(default_factory=dict)
+    `drained`: it is there once usage was drained.
+    """
+
+    operation: str
+    member: str
+    drained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A request that works as it stands. `{name}`s in `path` are the parameters of the path.
+
+    `after`: the name of an operation whose example is to be sent before it.
+    """
+
+    path: Mapping[str, str | Answered] = field(default_factory=dict)
     query: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     status: int = 200
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)

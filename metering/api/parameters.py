@@ -18,7 +18,7 @@ from werkzeug.routing import (
 from werkzeug.routing.rules import parse_converter_args
 
 from metering.api.bodies import Query, shapes
-from metering.api.operation import Example
+from metering.api.operation import Answered, Example
 from metering.api.schemas import Described
 
 PLACEHOLDER = re.compile(r"<(?:(?P<converter>[a-zA-Z_]\w*)(?:\((?P<arguments>.*?)\))?:)?(?P<name>[a-zA-Z_]\w*)>")
@@ -34,6 +34,23 @@ HEADERS: Mapping[str, Described] = {
         "but gets the stored answer.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
     },
+    "If-Match": {
+        "description": "The `ETag` of what the caller has read: where it was changed meanwhile, the answer is 412.",
+        "schema": {"type": "string"},
+    },
+}
+
+PATH_WORDS = {
+    "customer": "The key of the customer.",
+    "event_id": "The event's `eventId`.",
+    "feature": "The key of the feature, which is that of a meter.",
+    "id_or_slug": "The meter's id, or its slug.",
+    "key_id": "The id of the API key.",
+    "meter": "The key of the meter.",
+    "name": "The name of the file.",
+    "operator_key_id": "The id of the API key.",
+    "reservation": "The reservation's `id`.",
+    "user_id": "The member's `user_id`.",
 }
 
 
@@ -72,8 +89,14 @@ def _converted(converter: type, positional: Sequence[Any], named: Mapping[str, A
 def path_parameters(template: Template, example: Example) -> Iterator[Described]:
     for name, schema in template.schemas.items():
         parameter = {"name": name, "in": "path", "required": True, "schema": schema}
-        if name in example.path:
-            parameter["example"] = _typed(schema, example.path[name])
+        if name in PATH_WORDS:
+            parameter["description"] = PATH_WORDS[name]
+        value = example.path.get(name)
+        if isinstance(value, Answered):
+            source = {"operationId": value.operation, "member": value.member, "drained": value.drained}
+            parameter["x-answered-by"] = source
+        elif value is not None:
+            parameter["example"] = _typed(schema, value)
         yield parameter
 
 
@@ -104,9 +127,19 @@ def _field_words(query: type[Query]) -> Mapping[str, str]:
     """What the docstrings of a model and its bases say of its fields, as "`name`: words"."""
     words: dict[str, str] = {}
     for kind in reversed(query.__mro__[: query.__mro__.index(Query)]):
-        _, *found = FIELD_WORDS.split(" ".join((inspect.getdoc(kind) or "").split()))
-        words |= {name: text[:1].upper() + text[1:].strip() for name, text in zip(found[::2], found[1::2], strict=True)}
+        words |= field_words(inspect.getdoc(kind) or "")[1]
     return words
+
+
+def field_words(text: str) -> tuple[str, dict[str, str]]:
+    """What a text says of the whole, and of each field, as "`name`: words"."""
+    whole, *found = FIELD_WORDS.split(" ".join(text.split()))
+    named = zip(found[::2], found[1::2], strict=True)
+    return whole.strip(), {name: _sentence(said.strip().rstrip(";,")) for name, said in named}
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:] + ("" if words.endswith(".") else ".")
 
 
 def _without_null(schema: Described) -> Described:

@@ -10,8 +10,8 @@ from pydantic import Field
 from metering import reservations
 from metering.api.auth import current_caller, current_metering, customer_in_reach
 from metering.api.bodies import Body
-from metering.api.operation import Example, operation
-from metering.api.shapes import Answer, CustomerKey, Instant, Number, PeriodSpan, Quantity
+from metering.api.operation import Answered, Example, operation
+from metering.api.shapes import EXAMPLE_CUSTOMER, Answer, CustomerKey, Instant, Number, PeriodSpan, Quantity
 from metering.intake.values import MeterStanding
 from metering.reservations import Held, Reservation
 
@@ -19,6 +19,8 @@ blueprint = Blueprint("api_reservations", __name__, url_prefix="/api/v1")
 
 LEASE_SECONDS = 30
 MAX_LEASE_SECONDS = 3600
+
+RESERVED = {"reservation": Answered("reservations_reserve", "id")}
 
 LeaseSeconds = Annotated[int, Field(ge=1, le=MAX_LEASE_SECONDS)]
 
@@ -95,7 +97,7 @@ class Settled(Answer):
     answers=ReservationAnswer,
     status=201,
     refuses=("unknown-customer", "unknown-meter", "bad-quantity", "limit-exceeded", "rate-limited"),
-    example=Example(body={"customer": "acme", "quantities": {"tokens": 500, "api_call": 1}}, status=201),
+    example=Example(body={"customer": EXAMPLE_CUSTOMER, "quantities": {"tokens": 500, "api_call": 1}}, status=201),
 )
 def reserve(body: ReserveBody) -> ReservationAnswer:
     """Hold quota before the work is done: all of it or nothing. Its lease frees it when nobody comes back.
@@ -119,7 +121,7 @@ def reserve(body: ReserveBody) -> ReservationAnswer:
     body=SettleBody,
     answers=Settled,
     refuses=("not-found", "unknown-customer", "invalid-usage", "bad-quantity", "usage-conflict"),
-    example=Example(body={"quantities": {"tokens": 42, "api_call": 1}}),
+    example=Example(path=RESERVED, body={"quantities": {"tokens": 42, "api_call": 1}}),
 )
 def settle(reservation: str, body: SettleBody) -> Settled:
     """Record what was really used and give the rest back, in one step that may be repeated."""
@@ -137,7 +139,7 @@ def settle(reservation: str, body: SettleBody) -> Settled:
     body=RenewBody,
     answers=Renewed,
     refuses=("not-found", "unknown-customer", "reservation-expired"),
-    example=Example(body={"lease_seconds": 60}),
+    example=Example(path=RESERVED, body={"lease_seconds": 60}),
 )
 def renew(reservation: str, body: RenewBody) -> Renewed:
     """Keep what is held for so long from now on, for work that takes longer than its lease."""
@@ -150,7 +152,7 @@ def renew(reservation: str, body: RenewBody) -> Renewed:
     "Reservations",
     scope="events:write",
     refuses=("not-found", "unknown-customer"),
-    example=Example(status=204),
+    example=Example(path=RESERVED, status=204),
 )
 def release(reservation: str) -> None:
     """Give back all of it: the work failed, so it consumes nothing. May be repeated."""

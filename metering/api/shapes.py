@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from metering.catalog.quantities import exact
 from metering.problems import to_json
@@ -16,7 +17,15 @@ Number = Annotated[Decimal, WithJsonSchema({"type": "number"})]
 Money = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"})]
 """An amount of money as a decimal string, in the currency's major unit."""
 
-Quantity = Annotated[Decimal, BeforeValidator(exact), WithJsonSchema({"type": ["number", "string"]})]
+
+def _quantity(value: object) -> Decimal:
+    try:
+        return exact(value)
+    except ValueError:
+        raise PydanticCustomError("quantity", "must be a number or a decimal string") from None
+
+
+Quantity = Annotated[Decimal, BeforeValidator(_quantity), WithJsonSchema({"type": ["number", "string"]})]
 """A quantity that a caller hands in: a JSON number or a decimal string."""
 
 Instant = Annotated[datetime, WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -41,7 +50,10 @@ def _printable(text: str) -> str:
 Line = Annotated[str, Field(min_length=1, max_length=250), AfterValidator(_printable)]
 """A line of text that a caller hands in, such as a name."""
 
-CustomerKey = Annotated[str, Field(min_length=1, max_length=64, examples=["acme"])]
+EXAMPLE_CUSTOMER = "demo"
+"""The customer that `make run` makes: the examples of all operations are about it."""
+
+CustomerKey = Annotated[str, Field(min_length=1, max_length=64, examples=[EXAMPLE_CUSTOMER])]
 
 
 class Answer(BaseModel):

@@ -13,10 +13,11 @@ from pydantic import Field
 from metering.api.auth import current_caller, current_metering
 from metering.api.bodies import Body, InvalidRequest, Query
 from metering.api.changing import changing
-from metering.api.operation import Example, operation
+from metering.api.operation import Answered, Example, operation
 from metering.api.shapes import CamelAnswer, Instant, Line, Number, Quantity, StatedInstant
 from metering.errors import NotFound
 from metering.store import void as mending
+from metering.store.corrections import Telling
 from metering.store.event_list import EventFilter, EventPage, StoredEvent, event_by_digest, list_events
 
 blueprint = Blueprint("api_stored_events", __name__, url_prefix="/api")
@@ -25,10 +26,16 @@ Text = Annotated[str, Field(min_length=1, max_length=256)]
 Texts = Annotated[list[Text], Field(max_length=100)]
 OneText = Annotated[list[Text], Field(min_length=1, max_length=1)]
 
+ONE_EVENT = {"event_id": Answered("stored_events_list_page", "eventId", drained=True)}
+
 
 class StoredEventsQuery(Query):
-    """`from` is included and `to` is not; both are over the time of the event. `type` is what the sender called it,
-    `meter` the slug of what counted it. `property[name]=value` keeps events with such a property in their data.
+    """`subject`: the keys of customers. `customerId`: the same. `meter`: the slugs of the meters that counted it.
+    `type`: the types of events, as senders called them. `source`: who sent it. `id`: its id at the sender. `from`: the
+    time of the event, which is included. `to`: the time of the event, which is not. `keyId`: the API key that it was
+    sent with. `late`: whether its billing period was over when it came. `overshoot`: whether it took the customer past
+    a hard limit. `voided`: whether it counts no more. `property`: `property[name]=value` is a text at the top of its
+    data. `limit`: how many events a page holds. `cursor`: the `nextCursor` of the page before.
     """
 
     subject: Texts | None = None
@@ -61,28 +68,41 @@ class CloudEventAnswer(CamelAnswer):
 
 
 class PeriodAnswer(CamelAnswer):
+    """The billing period it counts in: from `start` up to, not including, `end`."""
+
     start: Instant
     end: Instant
 
 
-class StoredEventAnswer(CamelAnswer):
-    """An event as one meter counted it; an event that several count stands here once for each.
-
-    `eventId` names it in this API. `quantity` is in the meter's unit; `late`: its own billing period was over, so it
-    counts in `period`; `overshoot`: it took the customer past a hard limit; `voidedAt`: it counts no more.
-    """
+class CorrectionAnswer(CamelAnswer):
+    """What stands in the place of an event that was corrected: the `eventId` of the newest correction, and the
+    `quantity` that counts now, 0 where that one was voided."""
 
     event_id: str
+    quantity: Number
+
+
+class StoredEventAnswer(CamelAnswer):
+    """An event as one meter counted it; an event that several count stands here once for each."""
+
+    event_id: Annotated[str, Field(description="Names it in this API.")]
     event: CloudEventAnswer
     customer_id: str
-    ingested_at: Instant
-    stored_at: Instant
+    ingested_at: Annotated[Instant, Field(description="When it was taken.")]
+    stored_at: Annotated[
+        Instant, Field(description="The same moment: an event is on disk before it is answered, and listed soon after.")
+    ]
     meter: str
-    quantity: Number
-    key_id: int | None
-    late: bool
-    overshoot: bool
-    voided_at: Instant | None
+    quantity: Annotated[Number, Field(description="In the meter's unit.")]
+    key_id: Annotated[int | None, Field(description="The API key that sent it.")]
+    late: Annotated[bool, Field(description="Its own billing period was over, so it counts in `period`.")]
+    overshoot: Annotated[bool, Field(description="It took the customer past a hard limit.")]
+    voided_at: Annotated[Instant | None, Field(description="Since when it does not count any more.")]
+    correction: CorrectionAnswer | None
+    corrects: Annotated[
+        str | None,
+        Field(description="The `eventId` of the event that was sent, in whose place this correction stands."),
+    ]
     period: PeriodAnswer
 
     @classmethod
@@ -109,8 +129,14 @@ class StoredEventAnswer(CamelAnswer):
             late=stored.late,
             overshoot=stored.overshoot,
             voided_at=stored.voided_at,
+            correction=_correction(stored.corrected),
+            corrects=stored.corrects,
             period=PeriodAnswer(start=stored.period_starts_at, end=stored.period_ends_at),
         )
+
+
+def _correction(told: Telling | None) -> CorrectionAnswer | None:
+    return CorrectionAnswer(event_id=told.digest, quantity=told.counts) if told else None
 
 
 class StoredEventPage(CamelAnswer):
@@ -124,7 +150,7 @@ _described: dict[str, Any] = {
     "scope": "usage:read",
     "query": StoredEventsQuery,
     "refuses": ("invalid-query",),
-    "example": Example(query={"subject": ["acme"], "limit": 10}),
+    "example": Example(query={"meter": ["api_call"], "voided": False, "limit": 1}),
 }
 
 
@@ -144,28 +170,30 @@ def list_all(query: StoredEventsQuery) -> tuple[list[StoredEventAnswer], int, Ma
 @blueprint.get("/v2/events")
 @operation("Events", answers=StoredEventPage, **_described)
 def list_page(query: StoredEventsQuery) -> StoredEventPage:
-    """The same, as an object with the cursor of the next page."""
+    """Stored events, newest first, as an object with the cursor of the next page."""
     page = _page(query)
     return StoredEventPage(items=[StoredEventAnswer.of(one) for one in page.events], next_cursor=page.next_cursor)
 
 
 @blueprint.get("/v1/events/<event_id>")
-@operation("Events", scope="usage:read", answers=StoredEventAnswer, refuses=("not-found",))
+@operation(
+    "Events",
+    scope="usage:read",
+    answers=StoredEventAnswer,
+    refuses=("not-found",),
+    example=Example(path=ONE_EVENT, after="sample_ping"),
+)
 def read(event_id: str) -> StoredEventAnswer:
     """One stored event, by its `eventId`."""
     return StoredEventAnswer.of(_find(event_id))
 
 
 class VoidBody(Body):
-    """`reason` is written down in the audit log."""
-
-    reason: Line
+    reason: Annotated[Line, Field(description="Is written down in the audit log.")]
 
 
 class CorrectBody(VoidBody):
-    """`quantity` is the right one, in the unit of the meter that counted this event."""
-
-    quantity: Quantity
+    quantity: Annotated[Quantity, Field(description="The right one, in the unit of the meter that counted this event.")]
 
 
 @blueprint.post("/v1/events/<event_id>/void")
@@ -176,7 +204,7 @@ class CorrectBody(VoidBody):
     body=VoidBody,
     answers=StoredEventAnswer,
     refuses=("not-found", "conflict"),
-    example=Example(body={"reason": "sent by mistake"}),
+    example=Example(path=ONE_EVENT, body={"reason": "sent by mistake"}, after="sample_ping"),
 )
 def void(event_id: str, body: VoidBody) -> StoredEventAnswer:
     """Take an event back on every meter that counted it: from usage, limits, bill and what Stripe is owed."""
@@ -198,7 +226,9 @@ def void(event_id: str, body: VoidBody) -> StoredEventAnswer:
     answers=StoredEventAnswer,
     status=201,
     refuses=("not-found", "conflict", "bad-quantity"),
-    example=Example(body={"quantity": 2, "reason": "counted twice"}, status=201),
+    example=Example(
+        path=ONE_EVENT, body={"quantity": 2, "reason": "it was two calls"}, status=201, after="sample_ping"
+    ),
 )
 def correct(event_id: str, body: CorrectBody) -> StoredEventAnswer:
     """Take an event back and store it anew with the right quantity, on the meter that counted it; the new event."""

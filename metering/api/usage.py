@@ -1,5 +1,6 @@
 """What API consumers ask about themselves: usage, limits, the bill so far."""
 
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal, Self
 
 from flask import Blueprint
@@ -10,6 +11,7 @@ from metering.api.bodies import Body, Query
 from metering.api.operation import Example, operation
 from metering.api.shapes import Answer, CustomerKey, Instant, Money, Number, PeriodSpan, Quantity
 from metering.billing.estimate import Estimate, EstimateLine
+from metering.billing.pricing import DIGITS
 from metering.service import Check, MeterUsage
 
 blueprint = Blueprint("api_usage", __name__, url_prefix="/api/v1")
@@ -71,8 +73,8 @@ def usage(query: OfCustomer) -> UsageSummary:
 
 
 class LimitStanding(MeterStanding):
-    """`mode`: a `hard` limit refuses, a `soft` one is shown and alerted, `none` is no limit. `held` is what running
-    calls have reserved."""
+    """`mode`: a `hard` limit refuses, a `soft` one is shown and alerted, `none` is no limit. `held`: what running calls
+    have reserved."""
 
     name: str
     mode: Literal["hard", "soft", "none"]
@@ -163,8 +165,19 @@ def _checked(found: Check) -> CheckAnswer:
     return CheckAnswer.of(found.usage, allowed=found.allowed)
 
 
+SHOWN_PLACES = Decimal("1e-9")
+"""As many as the finest of meters keeps. In the unit of a price a quantity may be a quotient that never ends."""
+
+
+def _shown(quantity: Decimal) -> Decimal:
+    """Half up, like money: to be read, not to be computed with. Amounts are computed from the quotient itself."""
+    return quantity.quantize(SHOWN_PLACES, ROUND_HALF_UP, DIGITS)
+
+
 class EstimateLineAnswer(Answer):
-    """`billable` is `quantity` less `included`; `amount` is rounded once. The base fee has an amount only."""
+    """`billable` is `quantity` less `included`; both are rounded to nine decimal places, after `amount` was computed
+    from all their digits and rounded once. The base fee has an amount only.
+    """
 
     name: str
     meter: str | None
@@ -183,9 +196,9 @@ class EstimateLineAnswer(Answer):
             meter=line.meter,
             amount=str(line.amount),
             unit=priced.unit if priced else None,
-            quantity=priced.quantity if priced else None,
+            quantity=_shown(priced.quantity) if priced else None,
             included=priced.included if priced else None,
-            billable=priced.billable if priced else None,
+            billable=_shown(priced.billable) if priced else None,
             unit_price=priced.unit_price if priced else None,
         )
 

@@ -14,8 +14,9 @@ Call metered endpoints, ask what was used and what is left, and send usage.
 
 * **Keys.** Send your API key as `Authorization: Bearer mk_…`, or as `X-API-Key: mk_…`. Each operation names the scope
   that the key must carry.
-* **Numbers** are exact: quantities are JSON numbers with all their digits, amounts of money are decimal strings. Read
-  them as decimals. Times are RFC 3339, in UTC.
+* **Numbers** are exact: quantities are JSON numbers with all their digits, amounts of money are decimal strings. Only
+  quotients are rounded, where it is said: means, and what an estimate shows. Read them as decimals. Times are RFC 3339,
+  in UTC.
 * **Errors** are problem details (RFC 9457). Their `type` is the address of a page that says what to do. Beside those
   an operation names, any may answer 500 `internal-server-error`.
 * **`X-Request-Id`** names each answer, in its header and in a problem's body. One of your own is kept if it holds at
@@ -120,5 +121,26 @@ PROBLEM: Described = {
         "detail": {"description": "What is wrong in this very case.", "type": "string"},
         "instance": {"description": "The path that was asked for.", "type": "string"},
         "request_id": {"description": "The answer's `X-Request-Id`.", "type": "string"},
+        "errors": {
+            "description": "Where single fields or events are at fault: each of them.",
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "field": {"description": "A field of the body or the query.", "type": "string"},
+                    "message": {"description": "What is wrong with the field.", "type": "string"},
+                    "index": {
+                        "description": "The place of an event in the request, from 0.",
+                        "type": "integer",
+                        "minimum": 0,
+                    },
+                    "pointer": {
+                        "description": "A JSON pointer (RFC 6901) into the event; empty for all of it.",
+                        "type": "string",
+                    },
+                    "reason": {"description": "What is wrong with the event there.", "type": "string"},
+                },
+            },
+        },
     },
 }

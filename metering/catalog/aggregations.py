@@ -61,6 +61,11 @@ class Aggregation:
     """Of a level: what it was at the end of an hour is all it needs of that hour."""
 
     @property
+    def needs_value(self) -> bool:
+        """Whether an event without the value that the meter names tells it nothing."""
+        return self.reads_values or not self.counts_events
+
+    @property
     def from_rollups(self) -> bool:
         """Whether the hourly totals hold all that it needs."""
         return not self.reads_values

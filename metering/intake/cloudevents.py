@@ -48,6 +48,12 @@ class EventFault:
     reason: str
 
 
+def as_errors(faults: Iterable[EventFault]) -> list[dict[str, Any]]:
+    """`errors` of a problem: the one form in which an answer says which events it is about."""
+    listed = sorted(faults, key=lambda fault: fault.index)
+    return [{"index": fault.index, "pointer": fault.pointer, "reason": fault.reason} for fault in listed]
+
+
 def read_events(documents: Iterable[Any]) -> tuple[list[CloudEvent], list[EventFault]]:
     """The events among parsed JSON documents, and what is wrong with the others."""
     found: list[CloudEvent] = []

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from metering.catalog import Catalog, Meter
 from metering.errors import BadQuantity, InvalidUsage
-from metering.intake.cloudevents import CloudEvent, EventFault
+from metering.intake.cloudevents import CloudEvent, EventFault, as_errors
 from metering.intake.event import UsageEvent, look_up, make_event
 
 CHANGES = ("change", "set")
@@ -23,7 +23,7 @@ class InvalidEvents(InvalidUsage):
         super().__init__(
             f"{len({fault.index for fault in listed})} of the events cannot be recorded; nothing was. "
             f"Event {first.index}: {first.pointer or '/'} {first.reason}",
-            errors=[{"index": fault.index, "pointer": fault.pointer, "reason": fault.reason} for fault in listed],
+            errors=as_errors(listed),
         )
 
 
@@ -82,9 +82,7 @@ def _counting(one: CloudEvent, catalog: Catalog) -> Sequence[Meter]:
 
 
 def _has_value(meter: Meter, one: CloudEvent) -> bool:
-    if meter.aggregates.counts_events and not meter.aggregates.reads_values:
-        return True
-    return look_up(one.data, meter.value_property) is not None
+    return not meter.aggregates.needs_value or look_up(one.data, meter.value_property) is not None
 
 
 def _quantity(meter: Meter, one: CloudEvent) -> Any:
@@ -97,6 +95,9 @@ def _quantity(meter: Meter, one: CloudEvent) -> Any:
 
 
 def value_pointer(meter: Meter) -> str:
+    """Where an event has the value of a meter; where it needs none, the event as a whole."""
+    if not meter.aggregates.needs_value:
+        return ""
     return "/data" + meter.value_property.removeprefix("$").replace(".", "/")
 
 

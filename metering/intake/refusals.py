@@ -71,6 +71,19 @@ def rate_limited(
     )
 
 
+def missing_scope(scope: str) -> NotPermitted:
+    return NotPermitted(f"this API key does not carry the scope {scope!r}", scope=scope)
+
+
+def nobody_to_bill(scope: str) -> NotPermitted:
+    """For an operators' key that makes a metered call, whatever scopes it carries."""
+    return NotPermitted(
+        "an operators' key belongs to no customer, so there is nobody to bill: call this with a customer's key that "
+        f"carries the scope {scope!r}",
+        scope=scope,
+    )
+
+
 def refusal(code: str, facts: Sequence[bytes]) -> Exception:
     """The error that a script's code stands for."""
     words = [fact.decode() if isinstance(fact, bytes) else str(fact) for fact in facts]
@@ -86,7 +99,9 @@ def refusal(code: str, facts: Sequence[bytes]) -> Exception:
         case "unknown_key":
             return NotAuthenticated("this API key is unknown, was revoked or has expired")
         case "scope":
-            return NotPermitted("this API key does not carry the scope that is needed here")
+            return missing_scope(words[0])
+        case "no_customer":
+            return nobody_to_bill(words[0])
         case "inactive":
             return NotPermitted("this customer is suspended")
         case "unknown_customer":

@@ -26,6 +26,7 @@ from metering.errors import InvalidQuery
 from metering.ids import identity_digest
 from metering.intake.event import UNSTORABLE
 from metering.models import Customer, Event, MeterRow, Period
+from metering.store.corrections import REVISED, Fact, Telling, tellings
 
 MAX_LIMIT = 100
 MAX_FILTERS = 20
@@ -56,7 +57,8 @@ class StoredEvent:
     """An event as it is stored. `digest`, 32 hex digits, is its public id; `quantity` is in the meter's unit.
 
     `op` is "add", "change", "set" or "observe"; `group` are its values of the meter's declared dimensions, None where
-    it had none; `period_starts_at` to `period_ends_at` is the billing period it counts in.
+    it had none; `period_starts_at` to `period_ends_at` is the billing period it counts in. `corrected` is what
+    stands in its place where it was corrected; `corrects` the event that was sent, in whose place it stands.
     """
 
     digest: str
@@ -76,6 +78,8 @@ class StoredEvent:
     voided_at: datetime | None
     period_starts_at: datetime
     period_ends_at: datetime
+    corrected: Telling | None = None
+    corrects: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,16 +222,27 @@ def _described(session: Session, page: Select[Any]) -> list[StoredEvent]:
             event.voided_at,
             Period.starts_at,
             Period.ends_at,
+            event.customer_id,
+            event.meter_id,
+            event.position,
+            event.item,
         )
         .join(Customer, Customer.id == event.customer_id)
         .join(MeterRow, MeterRow.id == event.meter_id)
         .join(Period, Period.id == event.period_id)
         .order_by(event.time.desc(), event.digest.desc())
-    )
-    return [_stored(row) for row in rows]
+    ).all()
+    told = tellings(session, [_fact(row) for row in rows if row.voided_at or REVISED in row.event_id])
+    return [_stored(row, told.get(_fact(row), ())) for row in rows]
 
 
-def _stored(row: Any) -> StoredEvent:
+def _fact(row: Any) -> Fact:
+    return Fact(row.customer_id, row.meter_id, row.time, row.position, row.item, row.source)
+
+
+def _stored(row: Any, told: Sequence[Telling]) -> StoredEvent:
+    """`told`: how the fact was told, where it may have been told more than once."""
+    first, last = (told[0].digest, told[-1]) if told else (row.digest.hex, None)
     return StoredEvent(
         digest=row.digest.hex,
         customer=row.customer,
@@ -246,6 +261,8 @@ def _stored(row: Any) -> StoredEvent:
         voided_at=row.voided_at,
         period_starts_at=row.starts_at,
         period_ends_at=row.ends_at,
+        corrected=last if last and last.digest != row.digest.hex else None,
+        corrects=first if first != row.digest.hex else None,
     )
 
 

@@ -18,6 +18,7 @@ from metering.ids import identity_digest
 from metering.intake.event import UsageEvent
 from metering.models import AuditEntry, Correction, Customer, Event, Level, MeterRow, SetAside
 from metering.store.batch import Stored, fold_levels, store_rows
+from metering.store.corrections import REVISED
 from metering.store.drain import lock_partition
 from metering.store.sql import statement
 from metering.store.stream import decode
@@ -74,7 +75,7 @@ def correct(
         raise Conflict(f"{meter_key} counts events, whatever is in them: void this one instead", id=id)
     units = catalog.meter(meter_key).to_units(quantity, signed=event.op in ("change", "observe"))
     is_first = event.digest.hex == identity_digest(customer.key, source, id)
-    revised = f"{id}~{to_micros(now)}"
+    revised = f"{id}{REVISED}{to_micros(now)}"
     replacement = UsageEvent(
         digest=identity_digest(customer.key, source, revised, "" if is_first else meter_key),
         payload=event.digest.hex,

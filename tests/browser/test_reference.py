@@ -2,7 +2,7 @@
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from metering.api.openapi import routes
 from tests.browser.conftest import Visit
@@ -52,6 +52,45 @@ def test_a_curl_line_can_be_copied(visit: Visit) -> None:
     expect(page.locator("#sample_ping").get_by_role("button", name="Copied")).to_be_visible()
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == 'curl -H "Authorization: Bearer $KEY" $URL/api/v1/sample/ping'
+
+
+def marked(page: Page) -> Locator:
+    return page.get_by_role("navigation", name="Operations").locator("[aria-current]")
+
+
+@pytest.mark.parametrize("name", ["usage_check", "members_remove", "description_docs"])
+def test_the_contents_mark_what_was_asked_for(visit: Visit, name: str) -> None:
+    """Also near the end of the page, where it cannot come to the top."""
+    page = visit.page("/api/docs")
+
+    page.locator(f'.contents-entry[href="#{name}"]').click()
+
+    expect(page.locator(f"#{name}")).to_be_in_viewport()
+    expect(marked(page)).to_have_attribute("href", f"#{name}")
+    expect(marked(page)).to_be_in_viewport()
+
+
+def test_the_contents_follow_the_reader(visit: Visit) -> None:
+    page = visit.page("/api/docs", reduced_motion="reduce")
+    expect(marked(page)).to_have_count(0)
+    page.locator('.contents-entry[href="#events_send"]').click()
+    expect(marked(page)).to_have_attribute("href", "#events_send")
+
+    page.keyboard.press("Shift")  # any: whoever uses keys or wheel moves on from what was asked for
+    for name in ("meters_create", "usage_limit"):
+        page.locator(".operation", has=page.locator(f"#{name}")).evaluate(
+            "card => card.scrollIntoView({ block: 'start', behavior: 'instant' })"
+        )
+        expect(marked(page)).to_have_attribute("href", f"#{name}")
+
+
+def test_paths_break_after_slashes_alone(visit: Visit) -> None:
+    page = visit.page("/api/docs")
+
+    broken = page.evaluate(
+        "[...document.querySelectorAll('.path span')].filter(s => s.getClientRects().length > 1).length"
+    )
+    assert broken == 0
 
 
 def test_it_works_without_scripts(visit: Visit) -> None:

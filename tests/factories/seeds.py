@@ -1,6 +1,6 @@
 """Two customers that have what the API's examples and the pages ask for, and everybody who may come to see it.
 
-What is acme's carries marks that can't be anybody else's: an answer to a stranger that holds one has told too much.
+What is demo's carries marks that can't be anybody else's: an answer to a stranger that holds one has told too much.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,8 +19,9 @@ from metering.accounts.keys import SCOPES, create_key, revoke_key
 from metering.accounts.passwords import hash_password
 from metering.accounts.users import add_member, remove_member
 from metering.api.openapi import Route
-from metering.api.operation import Content
+from metering.api.operation import Answered, Content
 from metering.api.parameters import flat_query
+from metering.api.shapes import EXAMPLE_CUSTOMER
 from metering.catalog import Meter
 from metering.models import ApiKey, Customer, Membership, User
 from metering.problems import to_json
@@ -33,7 +34,7 @@ from tests.factories.callers import keep
 from tests.factories.people import PASSWORD
 from tests.factories.world import World
 
-CUSTOMER, STRANGER = "acme", "bravo"
+CUSTOMER, STRANGER = EXAMPLE_CUSTOMER, "bravo"
 PIXELS = Meter(key="image_pixels", name="Image pixels", unit="pixel", aggregation="sum", event_type="image")
 TOKENS = 87_654
 MARKS = ("Planted Rocketry", "planted-key", "87654", "87,654", "87.7K", "@planted.example", "planted bytes")
@@ -69,10 +70,10 @@ class Seeds:
     @classmethod
     def sow(cls, app: Flask, world: World) -> "Seeds":
         seeds = cls(app, world)
-        acme, bravo = world.customer(CUSTOMER, "pro"), world.customer(STRANGER, "pro")
-        acme.name = "Planted Rocketry"
-        seeds._people(acme, bravo)
-        seeds._keys(acme, bravo)
+        demo, bravo = world.customer(CUSTOMER, "pro"), world.customer(STRANGER, "pro")
+        demo.name = "Planted Rocketry"
+        seeds._people(demo, bravo)
+        seeds._keys(demo, bravo)
         world.send()
         seeds._usage()
         return seeds
@@ -86,14 +87,14 @@ class Seeds:
         return client
 
     def key_without(self, scope: str) -> str:
-        """One of acme's that carries every scope but this."""
+        """One of demo's that carries every scope but this."""
         return self._key(self.world.find(CUSTOMER), [one for one in SCOPES if one != scope])[1]
 
-    def _people(self, acme: Customer, bravo: Customer) -> None:
+    def _people(self, demo: Customer, bravo: Customer) -> None:
         world = self.world
-        people = (("owner", acme), ("colleague", acme), ("stranger", bravo), ("operator", None), ("grace", None))
+        people = (("owner", demo), ("colleague", demo), ("stranger", bravo), ("operator", None), ("grace", None))
         for name, customer in people:
-            host = "planted.example" if customer is acme else "example.org"
+            host = "planted.example" if customer is demo else "example.org"
             user = User(email=f"{name}@{host}", name=name, password_hash=password_hash(), operator=name == "operator")
             world.session.add(user)
             world.session.flush()
@@ -104,12 +105,12 @@ class Seeds:
         world.session.commit()
         self.ids |= {"customer_key": CUSTOMER, "user_id": self.users["colleague"].id}
 
-    def _keys(self, acme: Customer, bravo: Customer) -> None:
-        for name, customer in (("owner", acme), ("stranger", bravo), ("operator", None)):
+    def _keys(self, demo: Customer, bravo: Customer) -> None:
+        for name, customer in (("owner", demo), ("stranger", bravo), ("operator", None)):
             self.keys[name] = self._key(customer, SCOPES)[1]
-        revoked, self.keys["revoked"] = self._key(acme, SCOPES)
-        revoke_key(self.world.session, acme, revoked.id, now=self.world.now)
-        self.ids["key_id"] = self._key(acme, ["meter"])[0].id
+        revoked, self.keys["revoked"] = self._key(demo, SCOPES)
+        revoke_key(self.world.session, demo, revoked.id, now=self.world.now)
+        self.ids["key_id"] = self._key(demo, ["meter"])[0].id
         self.ids["operator_key_id"] = self._key(None, ["usage:read"])[0].id
 
     def _key(self, customer: Customer | None, scopes: Any) -> tuple[ApiKey, str]:
@@ -123,12 +124,13 @@ class Seeds:
     def _usage(self) -> None:
         world = self.world
         world.record(
-            world.event(quantity=1_234),
-            world.event(meter="tokens", quantity=TOKENS, properties={"model": "large"}),
-            world.event(meter="messages", quantity=37),
+            world.event(CUSTOMER, quantity=1_234),
+            world.event(CUSTOMER, meter="tokens", quantity=TOKENS, properties={"model": "large"}),
+            world.event(CUSTOMER, meter="messages", quantity=37),
         )
         create_meter(world.session, self.metering.runtime.file_catalog, PIXELS, now=world.now)
         world.session.commit()
+        self.ids |= {"name": "hello.txt", "id_or_slug": PIXELS.key}
         self._file()
         self._event()
         self._reservation()
@@ -158,29 +160,29 @@ class Seeds:
     def _customer(self) -> None:
         session = self.world.session
         session.expire_all()
-        acme = self.world.find(CUSTOMER)
-        if acme.status != "active" or acme.plan != "pro":
-            acme.status = "active"
-            change_plan(session, self.world.catalog, acme, "pro", now=self.world.now)
+        demo = self.world.find(CUSTOMER)
+        if demo.status != "active" or demo.plan != "pro":
+            demo.status = "active"
+            change_plan(session, self.world.catalog, demo, "pro", now=self.world.now)
             session.flush()
-            touch(session, [acme.id])
+            touch(session, [demo.id])
         session.commit()
         self.world.send()
 
     def _members(self) -> None:
         """The owner and the colleague, who may have any role; nobody else."""
-        world, acme = self.world, self.world.find(CUSTOMER)
-        query = select(Membership).where(Membership.customer_id == acme.id)
+        world, demo = self.world, self.world.find(CUSTOMER)
+        query = select(Membership).where(Membership.customer_id == demo.id)
         people = {member.user_id: member for member in world.session.scalars(query)}
         missing = [name for name in ("owner", "colleague") if self.users[name].id not in people]
         for name in missing:
             role = "owner" if name == "owner" else "member"
-            add_member(world.session, world.intake, world.catalog, acme, self.users[name], role, now=world.now)
+            add_member(world.session, world.intake, world.catalog, demo, self.users[name], role, now=world.now)
         if "owner" not in missing:
             people[self.users["owner"].id].role = "owner"
         grace = self.users["grace"].id
         if grace in people:
-            remove_member(world.session, world.intake, world.catalog, acme, grace, now=world.now)
+            remove_member(world.session, world.intake, world.catalog, demo, grace, now=world.now)
         world.session.commit()
         if missing or grace in people:
             keep(self.metering)
@@ -190,7 +192,7 @@ class Seeds:
         self.as_owner("PUT", "/api/v1/sample/files/hello.txt", data=b"planted bytes")
 
     def _event(self) -> None:
-        event = self.world.event(meter="messages", quantity=1, properties={"file": "planted bytes"})
+        event = self.world.event(CUSTOMER, meter="messages", quantity=1, properties={"file": "planted bytes"})
         self.world.record(event)
         self.ids["event_id"] = event.digest
         keep(self.metering)
@@ -205,12 +207,19 @@ class Seeds:
         assert answer.status_code < 300, answer.text
 
 
+def path_values(route: Route, ids: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an example's path. What another request would have made or answered comes from `ids`."""
+    example = route.declared.example
+    made = {name for name in route.template.schemas if example.after or isinstance(example.path.get(name), Answered)}
+    return {**example.path, **{name: ids[name] for name in made if name in ids}}
+
+
 def example_request(route: Route, ids: Mapping[str, Any]) -> dict[str, Any]:
-    """What `client.open` takes to send an example. Values that only the database can tell come from `ids`."""
+    """What `client.open` takes to send an example."""
     declared, example = route.declared, route.declared.example
     path = route.template.path
-    for name in route.template.schemas:
-        path = path.replace(f"{{{name}}}", str(ids.get(name, example.path.get(name, name))))
+    for name, value in path_values(route, ids).items():
+        path = path.replace(f"{{{name}}}", str(value))
     request: dict[str, Any] = {
         "path": path,
         "method": route.method,

@@ -29,7 +29,10 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from metering import create_app
 from metering.accounts.keys import SCOPES, create_key
 from metering.accounts.users import add_member, create_user
+from metering.api.reference.document import document
+from metering.api.reference.views import reference_of
 from metering.catalog import Catalog
+from metering.demo import make_demo
 from metering.embedded import Addresses
 from metering.extensions import db
 from metering.keeper import Keeper
@@ -244,6 +247,7 @@ class Product:
     """Served on a real port, with a keeper that drains all the time; acme, globex, Ada and Bob of the pages exist."""
 
     url: str
+    app: Flask
     metering: Metering
     hiccup: Hiccup
     variables: dict[str, str]
@@ -287,7 +291,7 @@ def running(app: Flask, world: World) -> Iterator[Product]:
     metering: Metering = app.extensions["metering"]
     hiccup = Hiccup(app)
     with serving(hiccup) as url, keeping(metering):
-        product = Product(url, metering, hiccup, {"URL": url, **_keys(world)})
+        product = Product(url, app, metering, hiccup, {"URL": url, **_keys(world)})
         eventually(product.is_drained)
         yield product
     with app.app_context():
@@ -355,6 +359,31 @@ def test_what_curl_is_shown_to_answer_is_what_comes(page: Path, product: Product
 
     for command in commands_of(page.read_text("utf-8")):
         tell(story, command)
+
+
+# -- the reference ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_lines_of_the_reference_run_beside_make_run(product: Product, session: Session, tmp_path: Path) -> None:
+    """Each operation's by themselves, in the order of the page; none of them answers with a problem."""
+    runtime = product.metering.runtime
+    demo = make_demo(runtime, tmp_path)
+    create_user(session, email="grace@example.org", password="a long password", name="Grace")
+    session.commit()
+    environment = {"PATH": os.environ["PATH"], **product.variables, "KEY": demo.api_key}
+    with product.app.app_context():
+        reference = reference_of(document().described)
+
+    for operation in (operation for group in reference.groups for operation in group.operations):
+        done = subprocess.run(
+            ["bash", "-c", f'curl() {{ command curl -s --fail-with-body "$@"; }}\n{operation.curl}'],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=PATIENCE_SECONDS,
+        )
+        assert done.returncode == 0, f"{operation.curl}\n{done.stdout!r}"
 
 
 # -- the clients -------------------------------------------------------------------------------------------------

@@ -55,6 +55,11 @@ def send(sender: ApiConsumer, body: Any, media_type: str = BATCH, path: str = PA
     return sender.post(path, data=raw, content_type=media_type, headers=headers)
 
 
+def places(answer: Any) -> list[tuple[int, str]]:
+    """Which events a problem names, and where in them."""
+    return [(fault["index"], fault["pointer"]) for fault in answer.json["errors"]]
+
+
 # -- forms -------------------------------------------------------------------------------------------------------
 
 
@@ -177,7 +182,7 @@ def test_another_payload_under_the_same_identity_is_named_and_nothing_is_recorde
 
     answer = send(sender, [event("new"), event("a", data={"value": 4})])
 
-    assert (answer.status_code, answer.json["type"], answer.json["items"]) == (409, "/problems/usage-conflict", [1])
+    assert (answer.status_code, answer.json["type"], places(answer)) == (409, "/problems/usage-conflict", [(1, "/id")])
     assert world.used("messages") == 3
 
 
@@ -277,7 +282,7 @@ def test_every_bad_event_is_named_with_place_pointer_and_reason(sender: ApiConsu
 def test_unknown_customers_are_all_named(sender: ApiConsumer, world: World) -> None:
     answer = send(sender, [event("a"), event("b", subject="nobody"), event("c", subject="none either")])
 
-    assert [(fault["index"], fault["pointer"]) for fault in answer.json["errors"]] == [(1, "/subject"), (2, "/subject")]
+    assert places(answer) == [(1, "/subject"), (2, "/subject")]
     assert world.used("messages") == 0
 
 
@@ -287,7 +292,7 @@ def test_a_refusal_in_the_last_part_refuses_the_whole(sender: ApiConsumer, world
 
     answer = send(sender, body)
 
-    assert (answer.status_code, answer.json["items"]) == (409, [3 * MAX_EVENTS_PER_SCRIPT])
+    assert (answer.status_code, places(answer)) == (409, [(3 * MAX_EVENTS_PER_SCRIPT, "/id")])
     assert world.used("messages") == 99
 
 
@@ -373,7 +378,7 @@ def test_enforce_refuses_all_or_none(sender: ApiConsumer, world: World) -> None:
     answer = send(sender, body, path=path)
 
     assert (answer.status_code, answer.json["type"]) == (429, "/problems/limit-exceeded")
-    assert (answer.json["meter"], answer.json["limit"], answer.json["index"]) == ("messages", 100, 1)
+    assert (answer.json["meter"], answer.json["limit"], places(answer)) == ("messages", 100, [(1, "/data/value")])
     assert world.used("messages", "initech") == 0
     assert send(sender, [event("a", subject="initech", data={"value": 100})], path=path).status_code == 204
     assert send(sender, [event("a", subject="initech", data={"value": 100})], path=path).status_code == 204
@@ -385,7 +390,7 @@ def test_enforce_holds_over_several_parts(sender: ApiConsumer, world: World) -> 
     calls = [event(str(n), subject="initech", type="api_call", data={"value": 1}) for n in range(1001)]
 
     answer = send(sender, calls, path=path)
-    assert (answer.status_code, answer.json["index"]) == (429, 1000)
+    assert (answer.status_code, places(answer)) == (429, [(1000, "/data/value")])
     assert world.used("api_call", "initech") == 0
 
     assert send(sender, calls[:1000], path=path).status_code == 204

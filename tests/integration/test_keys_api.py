@@ -147,12 +147,18 @@ def test_without_an_overlap_the_old_key_stops_at_once(app: Flask, acme: ApiConsu
     assert acme.post(f"{KEYS}/{old['id']}/rotate", json={}).status_code == 409
 
 
-def test_a_second_rotation_never_lengthens_the_overlap(app: Flask, acme: ApiConsumer, world: World) -> None:
+def test_a_key_is_replaced_once_and_then_its_successor(app: Flask, acme: ApiConsumer, world: World) -> None:
     old = make(acme)
-    acme.post(f"{KEYS}/{old['id']}/rotate", json={"overlap_seconds": 60})
-    acme.post(f"{KEYS}/{old['id']}/rotate", json={"overlap_seconds": 3600})
-    world.advance(seconds=60)
+    new = acme.post(f"{KEYS}/{old['id']}/rotate", json={"overlap_seconds": 60}).json
+    kept = len(acme.get(KEYS).json["items"])
 
+    again = acme.post(f"{KEYS}/{old['id']}/rotate", json={"overlap_seconds": 3600})
+
+    assert (again.status_code, again.json["type"]) == (409, "/problems/conflict")
+    assert again.json["expires_at"] == "2026-11-10T12:01:00Z"
+    assert len(acme.get(KEYS).json["items"]) == kept
+    assert acme.post(f"{KEYS}/{new['id']}/rotate", json={"overlap_seconds": 60}).status_code == 201
+    world.advance(seconds=60)
     assert status(app, old["secret"]) == 401
 
 

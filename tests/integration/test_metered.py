@@ -10,6 +10,7 @@ import pytest
 from flask import Flask, Response
 from sqlalchemy import select
 
+from metering.accounts.keys import SCOPES, create_key
 from metering.embedded import Addresses
 from metering.ids import NewKey
 from metering.models import ApiKey, Customer, Event, SetAside
@@ -234,8 +235,20 @@ def test_a_key_without_the_scope_is_told_so(host: Flask, world: World) -> None:
     answer = reader.get("/call")
 
     assert (answer.status_code, answer.json["type"]) == (403, "/problems/not-permitted")
-    assert reader.post("/units", data=b"no json").status_code == 403
+    assert (answer.json["scope"], "'meter'" in answer.json["detail"]) == ("meter", True)
+    assert reader.post("/units", data=b"no json").json["scope"] == "meter"
     assert (world.used(), world.held()) == (0, 0)
+
+
+def test_an_operators_key_is_told_that_there_is_nobody_to_bill(host: Flask, world: World) -> None:
+    _, made = create_key(world.session, None, name="services", scopes=SCOPES, now=world.now, by_operator=True)
+    world.session.commit()
+    world.send()
+    operator = ApiConsumer(host, made.secret, "")
+
+    for answer in (operator.get("/call"), operator.post("/units", data=b"no json")):
+        assert (answer.status_code, answer.json["scope"]) == (403, "meter")
+        assert "belongs to no customer" in answer.json["detail"]
 
 
 def test_a_suspended_customer_is_not_served(acme: ApiConsumer, world: World) -> None:

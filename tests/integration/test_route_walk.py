@@ -108,7 +108,7 @@ def test_every_parameter_is_classified() -> None:
 def test_the_marks_are_what_the_owner_sees(seeds: Seeds) -> None:
     """Or nothing below would prove anything."""
     owner = seeds.client("owner")
-    seen = owner.get("/c/acme/keys").text + owner.get("/c/acme/").text
+    seen = owner.get(f"/c/{CUSTOMER}/keys").text + owner.get(f"/c/{CUSTOMER}/").text
     for path in ("usage", "sample/files/hello.txt"):
         seen += seeds.app.test_client().get(f"/api/v1/{path}", headers=bearer(seeds.keys["owner"])).text
 

@@ -22,7 +22,7 @@ from schemathesis.schemas import APIOperation
 
 from metering.api.openapi import Route, routes
 from metering.api.operation import Content
-from tests.factories.seeds import Seeds
+from tests.factories.seeds import Seeds, path_values
 from tests.factories.world import World
 
 CASES = 3_000
@@ -80,8 +80,7 @@ class Campaign:
     def _kinds(self, route: Route, operation: APIOperation) -> Iterator[Kind]:
         """What is allowed, the same on what is there, the example, what is not allowed, and what another may not."""
         example = route.declared.example
-        known = {name: self.seeds.ids.get(name, example.path.get(name)) for name in route.template.schemas}
-        there = {name: value for name, value in known.items() if value is not None}
+        there = path_values(route, self.seeds.ids)
         fixed: dict[str, Any] = {"path_parameters": there} if there else {}
         whole = fixed | {"query": dict(example.query)} if example.query else fixed
         if example.body is not None and not isinstance(example.body, str | bytes):

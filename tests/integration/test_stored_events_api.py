@@ -162,6 +162,34 @@ def test_a_corrected_event_is_stored_anew(services: ApiConsumer, world: World, m
     assert [one.name for one in verify(metering.runtime.engine, world.redis) if not one.holds] == []
 
 
+@pytest.mark.usefixtures("stored")
+def test_a_corrected_event_says_what_stands_in_its_place(
+    services: ApiConsumer, world: World, metering: Metering
+) -> None:
+    one = services.get(f"{PATH}?id=e7").json[0]
+    assert (one["correction"], one["corrects"]) == (None, None)
+
+    def correct(event: str, quantity: int) -> str:
+        world.advance(seconds=1)
+        answer = services.post(f"{PATH}/{event}/correct", json={"quantity": quantity, "reason": "miscounted"})
+        keep(metering)
+        assert (answer.json["corrects"], answer.json["correction"]) == (one["eventId"], None)
+        return str(answer.json["eventId"])
+
+    first = correct(one["eventId"], 2)
+    assert services.get(f"{PATH}/{one['eventId']}").json["correction"] == {"eventId": first, "quantity": 2}
+    second = correct(first, 3)
+
+    listed = {event["eventId"]: event for event in services.get(PATH).json}
+    for told in (one["eventId"], first):
+        assert listed[told]["correction"] == {"eventId": second, "quantity": 3}
+    assert (listed[one["eventId"]]["quantity"], listed[one["eventId"]]["event"]) == (7, one["event"])
+    services.post(f"{PATH}/{second}/void", json={"reason": "never happened"})
+    assert services.get(f"{PATH}/{one['eventId']}").json["correction"] == {"eventId": second, "quantity": 0}
+    assert services.get(f"{PATH}/{second}").json["correction"] is None
+    assert not any(event["correction"] for event in services.get(f"{PATH}?voided=false").json)
+
+
 def test_an_event_of_several_meters_is_taken_back_on_all_and_corrected_on_one(
     world: World, servers: Addresses, tmp_path: Path, project_root: Path
 ) -> None:
@@ -184,6 +212,9 @@ def test_an_event_of_several_meters_is_taken_back_on_all_and_corrected_on_one(
         keep(metering)
 
         assert corrected.status_code == 201
+        told = {(one["event"]["id"], one["meter"]): one["correction"] for one in services.get(PATH).json}
+        assert told["b", "messages"] == {"eventId": corrected.json["eventId"], "quantity": 4}
+        assert (told["b", "mails"], told["a", "mails"]) == (None, None)
         assert (world.used("messages"), world.used("mails")) == (4, 1)
         assert (world.total("messages"), world.total("mails")) == (4, 1)
         assert [one.name for one in verify(metering.runtime.engine, world.redis) if not one.holds] == []

@@ -1,8 +1,11 @@
 """What API consumers ask about themselves."""
 
+from decimal import Decimal
+
 import pytest
 from flask import Flask
 
+from metering import exact_json
 from metering.service import Metering
 from tests.factories.callers import ApiConsumer, consumer, keep
 from tests.factories.world import World
@@ -84,6 +87,17 @@ def test_the_estimate_is_exact_and_names_its_lines(app: Flask, world: World, met
     assert (lines["api_call"]["quantity"], lines["api_call"]["included"]) == (12_340, 10_000)
     assert lines[None]["amount"] == "49.00"
     assert (body["currency"], body["period"]["end"]) == ("USD", "2026-12-01T00:00:00Z")
+
+
+def test_an_estimate_shows_no_endless_quotients(app: Flask, world: World, metering: Metering) -> None:
+    acme = consumer(app, world, "acme", "pro", "usage:read")
+    world.record(world.event(meter="storage_bytes", quantity=7_000_000_007))
+    keep(metering)
+    world.advance(hours=7)
+
+    lines = {line["meter"]: line for line in exact_json.parse(acme.get("/api/v1/estimate").text)["lines"]}
+
+    assert lines["storage_bytes"]["quantity"] == round(Decimal(7_000_000_007) / 2**30 * 7 / 730, 9)
 
 
 @pytest.mark.parametrize("path", ["usage", "limits/api_call", "estimate"])

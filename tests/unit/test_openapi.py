@@ -121,7 +121,7 @@ def test_a_list_is_repeated_and_a_mapping_is_written_with_brackets(paths: dict[s
     parameters = by_name(paths["/api/v1/things/"]["get"])
     assert (parameters["subject"]["style"], parameters["subject"]["explode"]) == ("form", True)
     assert parameters["filterBy"]["style"] == "deepObject"
-    assert parameters["subject"]["description"] == "Whose things;"
+    assert parameters["subject"]["description"] == "Whose things."
     assert parameters["limit"]["schema"] == {"type": "integer", "minimum": 1}
     assert [name for name, one in parameters.items() if one["required"]] == ["needed"]
 

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metering.api.parameters import field_words
 from metering.api.schemas import Described
 
 DEEPEST = 4
+HUGE = 2**53
 BOUNDS = (
     ("minimum", "at least {}"),
     ("exclusiveMinimum", "above {}"),
@@ -45,9 +47,9 @@ class Reader:
         return self.shared[reference.rpartition("/")[2]] if reference else schema
 
     def type_of(self, schema: Described) -> str:
-        """`string`, `list of Thing`, `number or null`, `"a" or "b"`."""
-        if reference := schema.get("$ref"):
-            return str(self.shared[reference.rpartition("/")[2]].get("title", "object"))
+        """`string`, `array of objects`, `number or null`, `“a” or “b”`; what an object holds stands in its fields."""
+        if "$ref" in schema:
+            return self.type_of(self.resolved(schema))
         if choices := schema.get("anyOf") or schema.get("oneOf"):
             return " or ".join(dict.fromkeys(self.type_of(choice) for choice in choices))
         if "const" in schema:
@@ -58,9 +60,9 @@ class Reader:
         if isinstance(kind, list):
             return " or ".join(kind)
         if kind == "array":
-            return f"list of {self.type_of(schema.get('items', {}))}"
+            return f"array of {plural(self.type_of(schema.get('items', {})))}"
         if kind == "object" and isinstance(values := schema.get("additionalProperties"), Mapping):
-            return f"mapping to {self.type_of(dict(values))}"
+            return f"object of {plural(self.type_of(dict(values)))}, by name"
         return {"date-time": "time", "binary": "bytes"}.get(str(schema.get("format")), str(kind))
 
     def fields(self, schema: Described, depth: int = 0, seen: Sequence[str] = ()) -> Iterator[Field]:
@@ -69,8 +71,9 @@ class Reader:
         if inner is None or depth > DEEPEST:
             return
         needed = inner.get("required", ())
+        said = field_words(inner.get("description", ""))[1]
         for name, found in inner.get("properties", {}).items():
-            yield self.field(name, found, needed=name in needed, depth=depth)
+            yield self.field(name, found, needed=name in needed, depth=depth, words=said.get(name, ""))
             reference = _reference(found)
             if reference and reference not in seen:
                 yield from self.fields(found, depth + 1, (*seen, reference))
@@ -81,46 +84,64 @@ class Reader:
             type=self.type_of(schema),
             needed=needed,
             depth=depth,
-            words=words or schema.get("description", ""),
+            words=words or schema.get("description", "") or self._words_of_inner(schema),
             bounds=bounds_of(schema),
-            default=quoted(schema["default"]) if schema.get("default") is not None else "",
+            default=quoted(schema["default"]) if schema.get("default") not in (None, "") else "",
         )
 
     def about(self, schema: Described) -> str:
-        """What is said of the object that a schema is about."""
-        return str((self._object(schema) or schema).get("description", ""))
+        """What is said of the object that a schema is about, apart from its fields."""
+        return field_words((self._object(schema) or schema).get("description", ""))[0]
+
+    def _words_of_inner(self, schema: Described) -> str:
+        return self.about(schema) if _reference(schema) else ""
 
     def _object(self, schema: Described) -> Described | None:
-        """The one object that a schema is about: itself, what it refers to, or what its list holds."""
+        """The one object that a schema is about: itself, what it refers to, or what its list or mapping holds."""
         found = self.resolved(schema)
-        if found.get("type") == "array":
-            return self._object(found.get("items", {}))
-        for choice in found.get("anyOf", ()):
-            if inner := self._object(choice):
-                return inner
-        return found if "properties" in found else None
+        if "properties" in found:
+            return found
+        return next((inner for held in _held(found) if (inner := self._object(held))), None)
 
 
 def bounds_of(schema: Described) -> str:
-    """What is said of a length of 1 goes without saying: it must not be empty."""
     said = [
         words.format(f"{one[name]:,}")
         for one in (schema, *schema.get("anyOf", ()))
         for name, words in BOUNDS
-        if name in one and not (name.startswith("min") and name != "minimum" and one[name] == 1)
+        if name in one and not _goes_without_saying(name, one[name])
     ]
     whole = ", ".join(dict.fromkeys(said))
     return whole[:1].upper() + whole[1:]
+
+
+def _goes_without_saying(bound: str, value: Any) -> bool:
+    """That something is not empty, and a bound that only computers reach."""
+    return value >= HUGE or (bound.startswith("min") and bound != "minimum" and value == 1)
 
 
 def quoted(value: Any) -> str:
     return f"“{value}”" if isinstance(value, str) else str(value).lower()
 
 
+def plural(kind: str) -> str:
+    """`objects` of `object`, `arrays of strings` of `array of strings`. Anything else stays as it is."""
+    head, of, rest = kind.partition(" of ")
+    if of and head in ("array", "object"):
+        return f"{head}s of {rest}"
+    return f"{kind}s" if kind.isalpha() and kind not in ("null", "anything", "bytes") else kind
+
+
+def _held(schema: Described) -> Iterator[Described]:
+    """What may stand in the place of a schema, or inside of it."""
+    yield from schema.get("anyOf", ())
+    for word in ("items", "additionalProperties"):
+        if isinstance(inner := schema.get(word), Mapping):
+            yield dict(inner)
+
+
 def _reference(schema: Described) -> str | None:
     """The name of the object that a schema leads to, if there is one."""
     if reference := schema.get("$ref"):
         return str(reference)
-    if isinstance(items := schema.get("items"), Mapping):
-        return _reference(dict(items))
-    return next((found for choice in schema.get("anyOf", ()) if (found := _reference(choice))), None)
+    return next((found for inner in _held(schema) if (found := _reference(inner))), None)

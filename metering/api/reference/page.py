@@ -18,7 +18,7 @@ blueprint.add_app_template_filter(inline, "markdown")
 @blueprint.get("/docs")
 @operation("Description", scope="", answers={200: Content({"text/html": {"type": "string"}})})
 def docs() -> Response:
-    """The same as a page for people."""
+    """This description as a page for people."""
     page: str | None = current_app.extensions.get(KEPT)
     if page is None:
         page = render_template("reference/api.html", reference=reference_of(document().described))

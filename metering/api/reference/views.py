@@ -1,18 +1,13 @@
 """What the page of the API shows, as frozen values, made from the description that machines read."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from shlex import quote
-from typing import Any
-from urllib.parse import quote as percent_encoded
-from urllib.parse import urlencode
 
 from markupsafe import Markup
 
 from metering import manual
-from metering.api.parameters import flat_query
+from metering.api.reference.curl import SETUP, Request, curl_lines, requests_of
 from metering.api.reference.fields import Field, Reader
 from metering.api.schemas import Described
 from metering.markdown import inline, to_html
@@ -29,11 +24,18 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """A body or an answer of one media type. `type` says what it is where it has no fields."""
+class Media:
+    """A media type, and what it holds: `object`, `array of objects`."""
 
-    media: str
+    name: str
     type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A body or an answer, in each of the media types that hold the same fields."""
+
+    media: tuple[Media, ...]
     words: Markup
     fields: tuple[Field, ...]
 
@@ -83,15 +85,16 @@ class Reference:
     title: str
     version: str
     words: Markup
+    setup: str
     groups: tuple[Group, ...]
 
 
 def reference_of(document: Described) -> Reference:
     reader = Reader(document["components"]["schemas"])
+    requests = requests_of(document)
     operations = [
-        (operation["tags"][0], _operation(reader, document, path, method, operation))
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
+        (request.found["tags"][0], _operation(reader, document, request, curl_lines(requests, name)))
+        for name, request in requests.items()
     ]
     groups = tuple(
         Group(
@@ -103,10 +106,11 @@ def reference_of(document: Described) -> Reference:
         for tag in document["tags"]
     )
     info = document["info"]
-    return Reference(info["title"], info["version"], to_html(info["description"]), groups)
+    return Reference(info["title"], info["version"], to_html(info["description"]), SETUP, groups)
 
 
-def _operation(reader: Reader, document: Described, path: str, method: str, found: Described) -> OperationView:
+def _operation(reader: Reader, document: Described, request: Request, curl: str) -> OperationView:
+    found = request.found
     responses = document["components"]["responses"]
     answers = {int(status): answer for status, answer in found["responses"].items() if "$ref" not in answer}
     problems = {
@@ -116,8 +120,8 @@ def _operation(reader: Reader, document: Described, path: str, method: str, foun
     }
     return OperationView(
         id=found["operationId"],
-        method=method.upper(),
-        path=path,
+        method=request.method,
+        path=request.path,
         summary=inline(found["summary"]),
         words=to_html(found["description"]),
         scope=found.get("x-scope", ""),
@@ -129,7 +133,7 @@ def _operation(reader: Reader, document: Described, path: str, method: str, foun
             Answer(status, HTTPStatus(status).phrase, _shapes(reader, answer)) for status, answer in answers.items()
         ),
         problems=tuple(_problems(problems)),
-        curl=curl_line(path, method.upper(), found),
+        curl=curl,
     )
 
 
@@ -140,15 +144,13 @@ def _parameter(reader: Reader, found: Described) -> Parameter:
 
 
 def _shapes(reader: Reader, found: Described) -> tuple[Shape, ...]:
-    return tuple(
-        Shape(
-            media="any media type" if media == ANY_MEDIA else media,
-            type=reader.type_of(content["schema"]),
-            words=inline(reader.about(content["schema"])),
-            fields=tuple(reader.fields(content["schema"])),
-        )
-        for media, content in found.get("content", {}).items()
-    )
+    """What media types have in common is said once."""
+    same: dict[tuple[Markup, tuple[Field, ...]], list[Media]] = {}
+    for name, content in found.get("content", {}).items():
+        schema = content["schema"]
+        media = Media("any media type" if name == ANY_MEDIA else name, reader.type_of(schema))
+        same.setdefault((inline(reader.about(schema)), tuple(reader.fields(schema))), []).append(media)
+    return tuple(Shape(tuple(media), words, fields) for (words, fields), media in same.items())
 
 
 def _problems(found: Mapping[int, Described]) -> Iterator[Problem]:
@@ -158,34 +160,3 @@ def _problems(found: Mapping[int, Described]) -> Iterator[Problem]:
             code = address.rpartition("/")[2]
             entry = manual.entries().get(code)
             yield Problem(status, code, title_of(code), inline(entry.gist if entry else ""))
-
-
-# -- a request that works as it stands ---------------------------------------------------------------------------------
-
-
-def curl_line(path: str, method: str, found: Described) -> str:
-    """The example of an operation, for a shell in which `$URL` and `$KEY` are set."""
-    examples = {(one["in"], one["name"]): one["example"] for one in found["parameters"] if "example" in one}
-    for (place, name), value in examples.items():
-        if place == "path":
-            path = path.replace(f"{{{name}}}", percent_encoded(str(value), safe=""))
-    query = flat_query({name: value for (place, name), value in examples.items() if place == "query"})
-    address = f"$URL{path}" + (f"?{urlencode(query, doseq=True)}" if query else "")
-    parts = ["curl"]
-    if method != ("POST" if "requestBody" in found else "GET"):
-        parts.append(f"-X {method}")
-    if found["security"]:
-        parts.append('-H "Authorization: Bearer $KEY"')
-    parts += [f"-H {quote(f'{name}: {value}')}" for (place, name), value in examples.items() if place == "header"]
-    parts += _body(found.get("requestBody", {}))
-    return " ".join([*parts, f'"{address}"' if query else address])
-
-
-def _body(found: Described) -> Sequence[str]:
-    for media, content in found.get("content", {}).items():
-        if "example" in content:
-            example: Any = content["example"]
-            if isinstance(example, str):
-                return [f"--data-binary {quote(example)}"]
-            return [f"-H {quote(f'Content-Type: {media}')}", f"-d {quote(json.dumps(example, default=str))}"]
-    return []

@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from metering.accounts.customers import find_customer
 from metering.api.auth import current_metering
 from metering.api.bodies import InvalidRequest
-from metering.api.operation import Content, Example, described
+from metering.api.operation import Answered, Content, Example, described
 from metering.api.sample import storage
 from metering.api.sample.blueprint import billed_customer, blueprint
 from metering.api.shapes import Answer
@@ -19,7 +19,7 @@ from metering.models import Customer
 
 MAX_NAME = 255
 BYTES = {"type": "string", "format": "binary"}
-KEPT = {"name": "hello.txt"}
+KEPT = {"name": Answered("sample_write", "name")}
 
 
 class Written(Answer):

@@ -17,7 +17,8 @@ if key_digest ~= '' then
   local key = call('HMGET', P .. 'k:' .. key_digest, 'c', 'i', 's', 'x', 'e')
   if not key[2] or key[4] == '1' or expired(key[5], now) then return { 'unknown_key' } end
   customer, key_id = key[1], key[2]
-  if customer == '' or not string.find(' ' .. key[3] .. ' ', ' ' .. scope .. ' ', 1, true) then return { 'scope', customer } end
+  if customer == '' then return { 'no_customer', scope } end
+  if not string.find(' ' .. key[3] .. ' ', ' ' .. scope .. ' ', 1, true) then return { 'scope', scope } end
   volatile()
   call('HSET', P .. 'seen', key_id, ARGV[1])
 end
