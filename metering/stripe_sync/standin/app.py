@@ -18,6 +18,8 @@ from metering.stripe_sync.standin import (
     meter_event_adjustments,
     meter_events,
     meters,
+    prices,
+    products,
 )
 from metering.stripe_sync.standin.authentication import authenticate
 from metering.stripe_sync.standin.endpoint import Endpoint
@@ -25,8 +27,7 @@ from metering.stripe_sync.standin.errors import Answer, ApiError, server_error, 
 from metering.stripe_sync.standin.idempotency import Attempt
 from metering.stripe_sync.standin.params import Pairs, nest
 from metering.stripe_sync.standin.service import Request, Standin
-
-API_VERSION = "2026-10-28.endive"
+from metering.stripe_sync.standin.version import API_VERSION
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *customers.ENDPOINTS,
@@ -34,6 +35,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *meter_events.ENDPOINTS,
     *event_summaries.ENDPOINTS,
     *meter_event_adjustments.ENDPOINTS,
+    *products.ENDPOINTS,
+    *prices.ENDPOINTS,
 )
 
 
