@@ -15,11 +15,16 @@ from metering.stripe_sync.standin import (
     customers,
     event_summaries,
     inspection,
+    invoice_previews,
+    invoices,
     meter_event_adjustments,
     meter_events,
     meters,
     prices,
     products,
+    subscription_items,
+    subscriptions,
+    test_clocks,
 )
 from metering.stripe_sync.standin.authentication import authenticate
 from metering.stripe_sync.standin.endpoint import Endpoint
@@ -37,6 +42,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *meter_event_adjustments.ENDPOINTS,
     *products.ENDPOINTS,
     *prices.ENDPOINTS,
+    *subscriptions.ENDPOINTS,
+    *subscription_items.ENDPOINTS,
+    *invoice_previews.ENDPOINTS,
+    *invoices.ENDPOINTS,
+    *test_clocks.ENDPOINTS,
 )
 
 

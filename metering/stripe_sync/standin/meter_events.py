@@ -19,6 +19,7 @@ from metering.stripe_sync.standin.errors import ApiError
 from metering.stripe_sync.standin.meters import active_meter
 from metering.stripe_sync.standin.rules import Integer, Strings, Text, parameters
 from metering.stripe_sync.standin.store import Document
+from metering.stripe_sync.standin.test_clocks import on_clock
 from metering.stripe_sync.standin.usage import EVENTS, Event
 
 PAST_SECONDS = 35 * 24 * 3600
@@ -45,13 +46,14 @@ def create(call: Call) -> Document:
             f"Invalid event_name: {params['event_name']}. No active meter found with this event name.",
             param="event_name",
         )
-    timestamp = params.get("timestamp", call.timestamp)
-    _check_timestamp(timestamp, call.timestamp)
+    payload: dict[str, str] = params["payload"]
+    customer, value, error = _read_payload(call, meter, payload)
+    now = _time_of(call, customer)
+    timestamp = params.get("timestamp", now)
+    _check_timestamp(timestamp, now)
     identifier = params.get("identifier") or str(uuid.uuid4())
     _check_identifier(call, identifier)
 
-    payload: dict[str, str] = params["payload"]
-    customer, value, error = _read_payload(call, meter, payload)
     event = Event(
         id=new_id("evt_meter"),
         identifier=identifier,
@@ -80,6 +82,12 @@ def save_event(call: Call, event: Event) -> None:
     """Values are kept as strings: JSON numbers would come back as binary floats."""
     document: dict[str, Any] = asdict(event)
     call.save(EVENTS, {**document, "value": None if event.value is None else str(event.value)})
+
+
+def _time_of(call: Call, customer: str) -> int:
+    """Of the customer's test clock, if it is bound to one."""
+    owner = call.get(CUSTOMERS, customer)
+    return on_clock(call, owner).timestamp if owner else call.timestamp
 
 
 def _check_timestamp(timestamp: int, now: int) -> None:
