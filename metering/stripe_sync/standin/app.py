@@ -14,19 +14,23 @@ from werkzeug.exceptions import HTTPException
 from metering.stripe_sync.standin import (
     customers,
     event_summaries,
+    events,
     inspection,
     meter_event_adjustments,
     meter_events,
     meters,
+    webhook_controls,
+    webhook_endpoints,
 )
 from metering.stripe_sync.standin.authentication import authenticate
+from metering.stripe_sync.standin.background import Background
+from metering.stripe_sync.standin.deliverer import Deliverer
 from metering.stripe_sync.standin.endpoint import Endpoint
 from metering.stripe_sync.standin.errors import Answer, ApiError, server_error, unrecognized_url
 from metering.stripe_sync.standin.idempotency import Attempt
 from metering.stripe_sync.standin.params import Pairs, nest
 from metering.stripe_sync.standin.service import Request, Standin
-
-API_VERSION = "2026-10-28.endive"
+from metering.stripe_sync.standin.version import API_VERSION
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *customers.ENDPOINTS,
@@ -34,11 +38,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *meter_events.ENDPOINTS,
     *event_summaries.ENDPOINTS,
     *meter_event_adjustments.ENDPOINTS,
+    *events.ENDPOINTS,
+    *webhook_endpoints.ENDPOINTS,
 )
 
 
 def create_standin(store_folder: Path, clock: Callable[[], float]) -> Flask:
     """A stand-in over a store folder (made when missing), told the time in Unix seconds by `clock`.
+
+    By itself it does nothing: whoever serves it starts `background(app)`.
 
     Raises StoreInUseError when another stand-in has the folder open, CorruptJournalError when its journal can't be
     read. The service is `app.extensions["standin"]`; close it to free the folder.
@@ -50,13 +58,21 @@ def create_standin(store_folder: Path, clock: Callable[[], float]) -> Flask:
     for endpoint in ENDPOINTS:
         name = f"{endpoint.method} {endpoint.path}".replace(".", "_")
         app.add_url_rule(endpoint.path, name, _view(standin, endpoint), methods=[endpoint.method])
+    app.extensions["deliverer"] = Deliverer(standin)
     app.register_blueprint(inspection.views)
+    app.register_blueprint(webhook_controls.views)
     app.before_request(_name_request)
     app.after_request(_stripe_headers)
     app.register_error_handler(ApiError, lambda error: _response(error.answer()))
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
     return app
+
+
+def background(app: Flask) -> Background:
+    """What the stand-in does without a request."""
+    deliverer: Deliverer = app.extensions["deliverer"]
+    return Background([deliverer.deliver_due])
 
 
 def _view(standin: Standin, endpoint: Endpoint) -> Callable[..., Response]:
@@ -69,7 +85,7 @@ def _view(standin: Standin, endpoint: Endpoint) -> Callable[..., Response]:
             fault.on_arrival()
             params = endpoint.params.read(nest(pairs), "") or {}
             endpoint.check_expand(params)
-            answer = standin.run(endpoint, Request(request.path, ids, params, attempt), fault)
+            answer = standin.run(endpoint, Request(request.path, ids, params, attempt, request.host_url), fault)
         fault.on_answer()
         return _response(answer)
 

@@ -1,0 +1,65 @@
+"""Events: what changed, kept in the same commit as the change, with one delivery for each destination that wants it.
+
+Two kinds, which Stripe keeps apart: snapshot events carry the object as it was then, thin ones carry where to look.
+Source: Stripe's API reference, "Events", v1 and v2.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from metering.stripe_sync.standin.deliveries import queue
+from metering.stripe_sync.standin.endpoint import Call, new_id
+from metering.stripe_sync.standin.store import Document
+from metering.stripe_sync.standin.version import API_VERSION
+
+EVENTS = "event"
+THIN_EVENTS = "v2.core.event"
+
+
+def announce(call: Call, type: str, object: Document) -> None:
+    """Keeps a snapshot event of the object as it is after the change.
+
+    Of an update it also keeps the attributes as they were; an update that changed nothing is not announced.
+    """
+    data: dict[str, Any] = {"object": object}
+    if type.endswith(".updated") and (before := call.store.of(object["object"]).get(object["id"])):
+        data["previous_attributes"] = changed = {k: v for k, v in before.items() if object.get(k) != v}
+        if not changed:
+            return
+    event = {
+        "id": new_id("evt", 24),
+        "object": "event",
+        "api_version": API_VERSION,
+        "created": call.timestamp,
+        "data": data,
+        "livemode": False,
+        "request": {"id": None, "idempotency_key": None},
+        "type": type,
+    }
+    queue(call, call.save(EVENTS, event), "snapshot")
+
+
+def announce_thin(call: Call, type: str, data: dict[str, Any], related_object: Document | None) -> Document:
+    """Keeps a thin event; `related_object` is the id, type and url of what it is about."""
+    event = {
+        "id": new_id("evt_test", 48),
+        "object": THIN_EVENTS,
+        "changes": None,
+        "context": None,
+        "created": iso(call.now),
+        "data": data,
+        "livemode": False,
+        "reason": None,
+        "related_object": related_object,
+        "snapshot_event": None,
+        "type": type,
+    }
+    queue(call, call.save(THIN_EVENTS, event), "thin")
+    return event
+
+
+def iso(time: float) -> str:
+    """Unix seconds as Stripe's v2 writes a time: UTC, milliseconds, Z."""
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
