@@ -19,13 +19,14 @@ THIN_EVENTS = "v2.core.event"
 
 
 def announce(call: Call, type: str, object: Document) -> None:
-    """Keeps a snapshot event of the object as it is after the change.
+    """Keeps a snapshot event of the object as it is after the change, such as `customer.subscription.updated`.
 
     Of an update it also keeps the attributes as they were; an update that changed nothing is not announced.
     """
-    data: dict[str, Any] = {"object": object}
-    if type.endswith(".updated") and (before := call.store.of(object["object"]).get(object["id"])):
-        data["previous_attributes"] = changed = {k: v for k, v in before.items() if object.get(k) != v}
+    shown = call.shown(object)
+    data: dict[str, Any] = {"object": shown}
+    if type.endswith(".updated") and (before := _last_seen(call, object)):
+        data["previous_attributes"] = changed = {k: v for k, v in before.items() if shown.get(k) != v}
         if not changed:
             return
     event = {
@@ -39,6 +40,16 @@ def announce(call: Call, type: str, object: Document) -> None:
         "type": type,
     }
     queue(call, call.save(EVENTS, event), "snapshot")
+
+
+def _last_seen(call: Call, object: Document) -> Document | None:
+    """The object as this call announced it last, else as it was before the call."""
+    for change in reversed(call.changes):
+        if change.noun == EVENTS and change.document["data"]["object"].get("id") == object["id"]:
+            seen: Document = change.document["data"]["object"]
+            return seen
+    before = call.store.of(object["object"]).get(object["id"])
+    return call.shown(before) if before else None
 
 
 def announce_thin(call: Call, type: str, data: dict[str, Any], related_object: Document | None) -> Document:

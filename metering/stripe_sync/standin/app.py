@@ -19,6 +19,8 @@ from metering.stripe_sync.standin import (
     meter_event_adjustments,
     meter_events,
     meters,
+    prices,
+    products,
     webhook_controls,
     webhook_endpoints,
 )
@@ -38,6 +40,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *meter_events.ENDPOINTS,
     *event_summaries.ENDPOINTS,
     *meter_event_adjustments.ENDPOINTS,
+    *products.ENDPOINTS,
+    *prices.ENDPOINTS,
     *events.ENDPOINTS,
     *webhook_endpoints.ENDPOINTS,
 )

@@ -61,9 +61,9 @@ def retrieve(call: Call) -> Document:
 def update(call: Call) -> Document:
     meter = call.find(METERS, "meter")
     name = call.params.get("display_name", meter["display_name"])
-    meter = call.save(METERS, {**meter, "display_name": name, "updated": call.timestamp})
-    announce(call, "billing.meter.updated", meter)
-    return meter
+    changed = call.save(METERS, {**meter, "display_name": name, "updated": call.timestamp})
+    announce(call, "billing.meter.updated", changed)
+    return changed
 
 
 def deactivate(call: Call) -> Document:
@@ -95,9 +95,11 @@ def active_meter(store: Store, event_name: str) -> Document | None:
 
 def _switch(call: Call, meter: Document, status: str, deactivated_at: int | None) -> Document:
     transitions = {"deactivated_at": deactivated_at}
-    meter = call.save(METERS, {**meter, "status": status, "status_transitions": transitions, "updated": call.timestamp})
-    announce(call, "billing.meter.reactivated" if status == "active" else "billing.meter.deactivated", meter)
-    return meter
+    changed = call.save(
+        METERS, {**meter, "status": status, "status_transitions": transitions, "updated": call.timestamp}
+    )
+    announce(call, f"billing.meter.{'reactivated' if status == 'active' else 'deactivated'}", changed)
+    return changed
 
 
 def _refuse_taken_name(store: Store, event_name: str) -> None:

@@ -95,7 +95,7 @@ def _run(endpoint: Endpoint, call: Call, fault: Fault) -> Answer:
     """A refusal leaves no changes; a fault after the run leaves them, and only the answer is an error."""
     try:
         fault.on_run("before")
-        answer = Answer(200, endpoint.run(call))
+        answer = Answer(200, call.shown(endpoint.run(call), call.params.get("expand", ())))
     except ApiError as error:
         call.changes.clear()
         return error.answer()

@@ -19,7 +19,7 @@ from metering.stripe_sync.standin.endpoint import Call, Endpoint, new_id
 from metering.stripe_sync.standin.errors import no_such
 from metering.stripe_sync.standin.metadata import METADATA, merged
 from metering.stripe_sync.standin.pages import PAGE_PARAMETERS, page
-from metering.stripe_sync.standin.rules import Flag, Many, Rule, Text, parameters
+from metering.stripe_sync.standin.rules import Flag, Many, Record, Rule, Text, parameters
 from metering.stripe_sync.standin.store import Document
 
 _SHARED: dict[str, Rule] = {
@@ -90,5 +90,5 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/webhook_endpoints", parameters(PAGE_PARAMETERS), list_all),
     Endpoint("GET", "/v1/webhook_endpoints/<id>", parameters(), retrieve),
     Endpoint("POST", "/v1/webhook_endpoints/<id>", _UPDATE, update),
-    Endpoint("DELETE", "/v1/webhook_endpoints/<id>", parameters(), delete),
+    Endpoint("DELETE", "/v1/webhook_endpoints/<id>", Record(), delete),
 )
