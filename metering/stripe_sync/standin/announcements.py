@@ -6,12 +6,12 @@ Source: Stripe's API reference, "Events", v1 and v2.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from metering.stripe_sync.standin.deliveries import queue
 from metering.stripe_sync.standin.endpoint import Call, new_id
 from metering.stripe_sync.standin.store import Document
+from metering.stripe_sync.standin.v2 import iso
 from metering.stripe_sync.standin.version import API_VERSION
 
 EVENTS = "event"
@@ -52,7 +52,7 @@ def _last_seen(call: Call, object: Document) -> Document | None:
     return call.shown(before) if before else None
 
 
-def announce_thin(call: Call, type: str, data: dict[str, Any], related_object: Document | None) -> Document:
+def announce_thin(call: Call, type: str, data: dict[str, Any] | None, related_object: Document | None) -> Document:
     """Keeps a thin event; `related_object` is the id, type and url of what it is about."""
     event = {
         "id": new_id("evt_test", 48),
@@ -69,8 +69,3 @@ def announce_thin(call: Call, type: str, data: dict[str, Any], related_object: D
     }
     queue(call, call.save(THIN_EVENTS, event), "thin")
     return event
-
-
-def iso(time: float) -> str:
-    """Unix seconds as Stripe's v2 writes a time: UTC, milliseconds, Z."""
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -13,6 +13,8 @@ from werkzeug.exceptions import HTTPException
 
 from metering.stripe_sync.standin import (
     customers,
+    error_reports,
+    event_destinations,
     event_summaries,
     events,
     inspection,
@@ -21,6 +23,7 @@ from metering.stripe_sync.standin import (
     meters,
     prices,
     products,
+    thin_events,
     webhook_controls,
     webhook_endpoints,
 )
@@ -32,6 +35,7 @@ from metering.stripe_sync.standin.errors import Answer, ApiError, server_error, 
 from metering.stripe_sync.standin.idempotency import Attempt
 from metering.stripe_sync.standin.params import Pairs, nest
 from metering.stripe_sync.standin.service import Request, Standin
+from metering.stripe_sync.standin.v2 import json_pairs
 from metering.stripe_sync.standin.version import API_VERSION
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -44,6 +48,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *prices.ENDPOINTS,
     *events.ENDPOINTS,
     *webhook_endpoints.ENDPOINTS,
+    *event_destinations.ENDPOINTS,
+    *thin_events.ENDPOINTS,
 )
 
 
@@ -75,8 +81,9 @@ def create_standin(store_folder: Path, clock: Callable[[], float]) -> Flask:
 
 def background(app: Flask) -> Background:
     """What the stand-in does without a request."""
+    standin: Standin = app.extensions["standin"]
     deliverer: Deliverer = app.extensions["deliverer"]
-    return Background([deliverer.deliver_due])
+    return Background([lambda: standin.act(error_reports.report_due), deliverer.deliver_due])
 
 
 def _view(standin: Standin, endpoint: Endpoint) -> Callable[..., Response]:
@@ -97,7 +104,9 @@ def _view(standin: Standin, endpoint: Endpoint) -> Callable[..., Response]:
 
 
 def _pairs() -> Pairs:
-    """The parameters of the query and of the form, in their order."""
+    """The parameters of the query and of the form (of API v2, of the JSON body), in their order."""
+    if request.path.startswith("/v2/") and request.method == "POST":
+        return json_pairs(request.get_json(silent=True))
     if request.method == "POST" and request.mimetype not in ("", "application/x-www-form-urlencoded"):
         raise ApiError(
             "Invalid request (check that your POST content type is application/x-www-form-urlencoded). "

@@ -7,7 +7,7 @@ Source of the three days: Stripe's page on webhooks. The steps of the back-off a
 
 from __future__ import annotations
 
-from metering.stripe_sync.standin.destinations import destinations
+from metering.stripe_sync.standin.destinations import Destination, destinations
 from metering.stripe_sync.standin.endpoint import Call, new_id
 from metering.stripe_sync.standin.store import Change, Document
 
@@ -20,22 +20,26 @@ def queue(call: Call, event: Document, payload: str) -> None:
     """Keeps one delivery of the event for each enabled destination with that payload that wants its type."""
     for destination in destinations(call.store):
         if destination.payload == payload and destination.wants(event["type"]):
-            call.save(
-                DELIVERIES,
-                {
-                    "id": new_id("dlv", 16),
-                    "event": event["id"],
-                    "event_noun": event["object"],
-                    "event_type": event["type"],
-                    "destination": destination.id,
-                    "url": destination.url,
-                    "status": "pending",
-                    "attempts": 0,
-                    "first_attempt_at": None,
-                    "next_attempt_at": 0.0,
-                    "answer": None,
-                },
-            )
+            queue_for(call, event, destination)
+
+
+def queue_for(call: Call, event: Document, destination: Destination) -> None:
+    call.save(
+        DELIVERIES,
+        {
+            "id": new_id("dlv", 16),
+            "event": event["id"],
+            "event_noun": event["object"],
+            "event_type": event["type"],
+            "destination": destination.id,
+            "url": destination.url,
+            "status": "pending",
+            "attempts": 0,
+            "first_attempt_at": None,
+            "next_attempt_at": 0.0,
+            "answer": None,
+        },
+    )
 
 
 def after_attempt(delivery: Document, answer: int | str, at: float) -> Document:

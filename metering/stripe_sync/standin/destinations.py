@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from metering.stripe_sync.standin.errors import ApiError
 from metering.stripe_sync.standin.params import Raw
@@ -40,7 +40,15 @@ class Destination:
 def destinations(store: Store) -> Iterator[Destination]:
     """All that are not deleted, oldest first, webhook endpoints before event destinations."""
     for noun in (WEBHOOK_ENDPOINTS, EVENT_DESTINATIONS):
-        yield from (_destination(document) for document in alive(store, noun))
+        yield from (destination_of(document) for document in alive(store, noun))
+
+
+def destination_of(document: dict[str, Any]) -> Destination:
+    if document["object"] == WEBHOOK_ENDPOINTS:
+        url, payload = document["url"], "snapshot"
+    else:
+        url, payload = document["webhook_endpoint"]["url"], document["event_payload"]
+    return Destination(document["id"], url, payload, tuple(document["enabled_events"]), document["status"] == "enabled")
 
 
 def alive(store: Store, noun: str) -> list[Document]:
@@ -51,8 +59,18 @@ def find_destination(store: Store, id: str) -> Destination | None:
     return next((one for one in destinations(store) if one.id == id), None)
 
 
-def secret_of(store: Store, id: str) -> str:
-    secret: str = store.of(SECRETS)[id]["secret"]
+class Holder(Protocol):
+    """The store, or a call with its own changes."""
+
+    def get(self, noun: str, id: str) -> Document | None: ...
+
+
+def secret_of(holder: Holder, id: str) -> str:
+    """Raises KeyError for what is no destination."""
+    found = holder.get(SECRETS, id)
+    if found is None:
+        raise KeyError(id)
+    secret: str = found["secret"]
     return secret
 
 
@@ -80,14 +98,16 @@ class EventType:
         return raw
 
 
+@dataclass(frozen=True)
+class ThinEventType:
+    """A type of thin events, or `*`; which there are is not checked."""
+
+    def read(self, raw: Raw, name: str) -> str:
+        if not isinstance(raw, str) or (raw != "*" and not re.fullmatch(r"v[12](\.[a-z0-9_]+(\[[a-z_.]+\])?)+", raw)):
+            raise ApiError(f"Invalid {name}: {raw} is no type of event", param=name)
+        return raw
+
+
 @cache
 def snapshot_types() -> frozenset[str]:
     return frozenset(Path(__file__).with_name("event_types.txt").read_text(encoding="ascii").split())
-
-
-def _destination(document: dict[str, Any]) -> Destination:
-    if document["object"] == WEBHOOK_ENDPOINTS:
-        url, payload = document["url"], "snapshot"
-    else:
-        url, payload = document["webhook_endpoint"]["url"], document["event_payload"]
-    return Destination(document["id"], url, payload, tuple(document["enabled_events"]), document["status"] == "enabled")
