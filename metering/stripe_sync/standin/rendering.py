@@ -47,7 +47,9 @@ def rendered(document: Any, look_up: LookUp, tree: Wanted | None = None) -> Any:
         return [rendered(item, look_up, tree) for item in document]
     if not isinstance(document, dict):
         return document
-    kind, tree = document.get("object"), tree or {}
+    tree = tree or {}
+    # In the data of an event, `object` is the announced object itself.
+    kind = named if isinstance(named := document.get("object"), str) else None
     shown: Document = {}
     for name, value in document.items():
         if name.startswith("_") or ((kind, name) in _ON_REQUEST and name not in tree):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from metering.stripe_sync.standin.billing_cycle import invoice_due, step, subscription_due
 from metering.stripe_sync.standin.clock import SETTINGS, Clock
+from metering.stripe_sync.standin.deliveries import PendingDeliveries
 from metering.stripe_sync.standin.endpoint import Call, Endpoint
 from metering.stripe_sync.standin.errors import Answer, ApiError
 from metering.stripe_sync.standin.faults import Fault, Faults
@@ -29,6 +30,11 @@ class Request:
     ids: dict[str, str]
     params: dict[str, Any]
     attempt: Attempt | None
+    base_url: str = ""
+
+
+NO_REQUEST = Request("", {}, {}, None)
+Answered = TypeVar("Answered")
 
 
 class Standin:
@@ -37,7 +43,8 @@ class Standin:
     def __init__(self, store_folder: Path, clock: Callable[[], float]) -> None:
         self.usage = Usage()
         self.schedule = Schedule({INVOICES: invoice_due, SUBSCRIPTIONS: subscription_due})
-        self.store = Store(store_folder, watchers=[self.usage.watch, self.schedule.watch])
+        self.pending = PendingDeliveries()
+        self.store = Store(store_folder, watchers=[self.usage.watch, self.schedule.watch, self.pending.watch])
         self.clock = Clock(self.store, clock)
         self.keys = IdempotencyKeys(self.store)
         self.faults = Faults()
@@ -52,12 +59,6 @@ class Standin:
             position = self._pass_time()
         self.store.sync(position)
 
-    def catch_up(self) -> None:
-        """Does what has come due since the last request, which does it before all else."""
-        with self.store.lock:
-            position = self._pass_time()
-        self.store.sync(position)
-
     def run(self, endpoint: Endpoint, request: Request, fault: Fault) -> Answer:
         """The kept answer to a repeated key; else runs the endpoint. What it answers is on disk."""
         with self.store.lock:
@@ -65,10 +66,21 @@ class Standin:
             now = self.clock.now()
             if request.attempt and (kept := self.keys.recall(request.attempt, now)):
                 return kept
-            call = self._call(now, request.path, request.ids, request.params)
+            call = self._call(request, now)
             answer = _run(endpoint, call, fault)
             if request.attempt:
                 call.changes.append(self.keys.remember(request.attempt, answer, now))
+            self.store.commit(call.changes)
+            position = self._pass_time()
+        self.store.sync(position)
+        return answer
+
+    def act(self, run: Callable[[Call], Answered], request: Request = NO_REQUEST) -> Answered:
+        """Runs what no API request asked for: a page, or the passing of time. Raises its ApiError."""
+        with self.store.lock:
+            self._pass_time()
+            call = self._call(request, self.clock.now())
+            answer = run(call)
             self.store.commit(call.changes)
             position = self._pass_time()
         self.store.sync(position)
@@ -86,21 +98,28 @@ class Standin:
             until = target(clock) or 0
             while due := self.schedule.first(clock["id"], until):
                 self._step(due)
-            call = self._call(now)
+            call = self._call(NO_REQUEST, now)
             finish(call, clock)
             self.store.commit(call.changes)
         return self.store.commit([])
 
     def _step(self, due: Due) -> None:
         time, noun, id = due
-        call = self._call(float(time))
+        call = self._call(NO_REQUEST, float(time))
         step(call, noun, id)
         self.store.commit(call.changes)
 
-    def _call(
-        self, now: float, path: str = "", ids: dict[str, str] | None = None, params: dict[str, Any] | None = None
-    ) -> Call:
-        return Call(self.store, self.usage, path, ids or {}, params or {}, now, self.summary_delay_seconds)
+    def _call(self, request: Request, now: float) -> Call:
+        return Call(
+            self.store,
+            self.usage,
+            request.path,
+            request.ids,
+            request.params,
+            now,
+            self.summary_delay_seconds,
+            request.base_url,
+        )
 
 
 def _run(endpoint: Endpoint, call: Call, fault: Fault) -> Answer:
