@@ -153,6 +153,7 @@ def _line(call: Call, sent: dict[str, Any], place: int) -> Document:
     return {
         "id": new_id("li", 24),
         "object": "item",
+        "adjustable_quantity": None,
         "amount_discount": 0,
         "amount_subtotal": amount,
         "amount_tax": 0,
