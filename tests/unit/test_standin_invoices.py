@@ -215,6 +215,18 @@ class TestPayment:
         assert shop.client.v1.invoices.pay(unpaid.id).status == "paid"
         assert shop.fresh(subscription).status == "active"
 
+    def test_only_the_latest_invoice_makes_it_active_again(self, shop):
+        subscription = shop.subscribe(shop.price(unit_amount=2000))
+        shop.set_payment("fail")
+        shop.pass_to("2027-03-31T10:30")
+        shop.set_payment("")
+        _, older, latest = shop.invoices()
+
+        shop.client.v1.invoices.pay(older.id)
+        assert shop.fresh(subscription).status == "past_due"
+        shop.client.v1.invoices.pay(latest.id)
+        assert shop.fresh(subscription).status == "active"
+
     def test_it_is_tried_again_after_3_5_and_7_days(self, shop):
         subscription = shop.subscribe(shop.price(unit_amount=2000))
         shop.set_payment("fail")
