@@ -122,6 +122,16 @@ class TestUsage:
         shop.pass_to("2027-03-31T10:30")
         assert [invoice.total for invoice in shop.invoices()] == [25, 0]
 
+    def test_a_longer_grace_period_takes_usage_longer(self, standin, shop, meter):
+        standin.set("finalization", seconds=72 * HOUR)
+        shop.subscribe(shop.metered(meter, unit_amount=1))
+        shop.pass_to("2027-03-03T09:29")
+        use(shop, "5", "2027-02-28T09:29")
+
+        shop.pass_to("2027-03-03T09:30")
+
+        assert [(i.status, i.total) for i in shop.invoices()] == [("paid", 5)]
+
     def test_usage_below_zero_bills_nothing(self, shop, meter):
         shop.subscribe(shop.metered(meter, unit_amount=1))
         use(shop, "5")

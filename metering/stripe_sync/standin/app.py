@@ -12,6 +12,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from metering.stripe_sync.standin import (
+    account,
     checkout_sessions,
     customers,
     error_reports,
@@ -48,6 +49,7 @@ from metering.stripe_sync.standin.v2 import json_pairs
 from metering.stripe_sync.standin.version import API_VERSION
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *account.ENDPOINTS,
     *customers.ENDPOINTS,
     *meters.ENDPOINTS,
     *meter_events.ENDPOINTS,
