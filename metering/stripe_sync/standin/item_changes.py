@@ -32,7 +32,7 @@ def with_first_items(call: Call, subscription: Document, sent: list[dict[str, An
     if not sent:
         raise missing_parameter("items")
     made = [
-        new_item(subscription, _price(call, wanted, f"items[{place}]"), wanted, call.timestamp)
+        new_item(subscription, _priced(call, wanted, f"items[{place}]"), wanted, call.timestamp)
         for place, wanted in enumerate(sent)
     ]
     currency = price_of(call, made[0])["currency"]
@@ -74,8 +74,20 @@ def checked(call: Call, subscription: Document) -> Document:
     return subscription
 
 
+def _priced(call: Call, wanted: dict[str, Any], where: str, old: Document | None = None) -> Document:
+    """The price that was sent, else the item's own one; a quantity must go with it."""
+    price = price_of(call, old) if old and "price" not in wanted else _price(call, wanted, where)
+    if is_metered(price) and "quantity" in wanted:
+        raise ApiError(
+            "Quantity should not be specified where usage_type is `metered`. "
+            f"Remove quantity from `{where or 'the request'}`",
+            param=f"{where}[quantity]" if where else "quantity",
+        )
+    return price
+
+
 def _price(call: Call, wanted: dict[str, Any], where: str) -> Document:
-    """A price that a subscription may be made of, with a quantity that goes with it."""
+    """A price that a subscription may be made of."""
     param = f"{where}[price]" if where else "price"
     if "price" not in wanted:
         raise missing_parameter(param)
@@ -103,8 +115,7 @@ def _old(kept: dict[str, Document], wanted: dict[str, Any], where: str) -> Docum
 
 
 def _changed(call: Call, subscription: Document, old: Document | None, wanted: dict[str, Any], where: str) -> Document:
-    price = _price(call, wanted, where) if "price" in wanted or old is None else price_of(call, old)
-    _check_quantity(price, wanted, where)
+    price = _priced(call, wanted, where, old)
     if old is None:
         start, end = period(subscription)
         item = new_item(subscription, price, wanted, call.timestamp)
@@ -116,15 +127,6 @@ def _changed(call: Call, subscription: Document, old: Document | None, wanted: d
     if is_metered(price):
         return new
     return {**new, "quantity": wanted.get("quantity", old.get("quantity", 1))}
-
-
-def _check_quantity(price: Document, wanted: dict[str, Any], where: str) -> None:
-    if is_metered(price) and "quantity" in wanted:
-        raise ApiError(
-            "Quantity should not be specified where usage_type is `metered`. "
-            f"Remove quantity from `{where or 'the request'}`",
-            param=f"{where}[quantity]" if where else "quantity",
-        )
 
 
 def _difference(
