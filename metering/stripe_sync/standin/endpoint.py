@@ -22,6 +22,7 @@ class Call:
     """One run of an endpoint: its parameters, the state it may look at, and the changes it wants.
 
     The changes are committed together with the answer, after the endpoint returned; an error discards them.
+    `base_url` is how the caller reached the stand-in, for the pages that an answer links to.
     """
 
     store: Store
@@ -31,6 +32,7 @@ class Call:
     params: dict[str, Any]
     now: float
     summary_delay_seconds: float
+    base_url: str = ""
     changes: list[Change] = field(default_factory=list)
 
     @property

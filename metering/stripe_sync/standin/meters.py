@@ -93,6 +93,11 @@ def active_meter(store: Store, event_name: str) -> Document | None:
     return next((m for m in meters if m["event_name"] == event_name and m["status"] == "active"), None)
 
 
+def latest_meter(store: Store, event_name: str) -> Document | None:
+    """The meter that was made last for this event name, active or not."""
+    return next((m for m in reversed(store.of(METERS).values()) if m["event_name"] == event_name), None)
+
+
 def _switch(call: Call, meter: Document, status: str, deactivated_at: int | None) -> Document:
     transitions = {"deactivated_at": deactivated_at}
     changed = call.save(
