@@ -12,6 +12,7 @@ from metering.models.period import Period
 from metering.models.rollup import PeriodTotal, Rollup
 from metering.models.sample import SampleFile, SampleMessage
 from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport
+from metering.models.stripe_catalog import StripePrice, StripeProduct
 from metering.models.user import ROLES, Membership, User
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "SampleMessage",
     "SetAside",
     "StripeMeter",
+    "StripePrice",
+    "StripeProduct",
     "StripeReport",
     "User",
 ]
