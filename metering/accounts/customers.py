@@ -7,7 +7,8 @@ from datetime import datetime
 from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
-from metering.billing.periods import PlanStart, ensure_periods, set_plan, zone
+from metering.billing.periods import PlanStart, ensure_periods, set_plan
+from metering.billing.rhythm import zone
 from metering.catalog import Catalog
 from metering.errors import Conflict, MeteringError, UnknownCustomer
 from metering.ids import partition_of

@@ -12,6 +12,7 @@ from metering.models.period import Period
 from metering.models.rollup import PeriodTotal, Rollup
 from metering.models.sample import SampleFile, SampleMessage
 from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport
+from metering.models.stripe_mirror import Invoice, StripeEvent, StripeSubscription
 from metering.models.user import ROLES, Membership, User
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "HeldEvent",
     "Identity",
     "Inbox",
+    "Invoice",
     "LedgerEntry",
     "Level",
     "Membership",
@@ -37,7 +39,9 @@ __all__ = [
     "SampleFile",
     "SampleMessage",
     "SetAside",
+    "StripeEvent",
     "StripeMeter",
     "StripeReport",
+    "StripeSubscription",
     "User",
 ]

@@ -111,6 +111,10 @@ class StripeApi:
     def account(self) -> str:
         return self._account
 
+    @property
+    def client(self) -> stripe.StripeClient:
+        return self._client
+
     def send_meter_event(
         self, event_name: str, payload: Mapping[str, str], *, identifier: str, timestamp: int, idempotency_key: str
     ) -> Outcome:
