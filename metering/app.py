@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from metering import api, cli, dashboard
+from metering import api, cli, dashboard, webhooks
 from metering.accounts import login as accounts_login
 from metering.api.bodies import InvalidRequest
 from metering.clock import Clock, utc_now
@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     _bind_extensions(app)
     _refuse_demo_in_production(runtime)
     metering = Metering(app, settings=settings, clock=clock, runtime=runtime)
-    for blueprint in (*api.BLUEPRINTS, *dashboard.BLUEPRINTS, health):
+    for blueprint in (*api.BLUEPRINTS, *dashboard.BLUEPRINTS, webhooks.blueprint, health):
         app.register_blueprint(blueprint)
     app.cli.add_command(cli.commands)
     _answer_errors(app, metering)
@@ -133,6 +133,7 @@ def _bind_extensions(app: Flask) -> None:
     accounts_login.bind(login)
     for blueprint in api.BLUEPRINTS:
         csrf.exempt(blueprint)  # a key in a header cannot be sent by somebody else's page
+    csrf.exempt(webhooks.blueprint)  # nor can a signature
 
 
 def _answer_errors(app: Flask, metering: Metering) -> None:

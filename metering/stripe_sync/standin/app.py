@@ -12,6 +12,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from metering.stripe_sync.standin import (
+    customer_search,
     customers,
     event_summaries,
     inspection,
@@ -30,6 +31,7 @@ API_VERSION = "2026-10-28.endive"
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *customers.ENDPOINTS,
+    *customer_search.ENDPOINTS,
     *meters.ENDPOINTS,
     *meter_events.ENDPOINTS,
     *event_summaries.ENDPOINTS,
