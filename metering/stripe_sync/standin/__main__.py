@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from metering.stripe_sync.standin.app import create_standin
+from metering.stripe_sync.standin.app import background, create_standin
 from metering.stripe_sync.standin.server import StandinServer
 from metering.stripe_sync.standin.store import CorruptJournalError, StoreInUseError
 
@@ -30,9 +30,12 @@ def main() -> int:
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     sys.stdout.write(f"Stripe stand-in on http://{options.host}:{server.server_port}\n")
     sys.stdout.flush()
+    thread = background(app)
+    thread.start()
     server.serve_forever(poll_interval=0.1)
     server.server_close()
     server.wait_until_answered(seconds=10)
+    thread.stop()
     app.extensions["standin"].close()
     return 0
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+from metering.stripe_sync.standin.announcements import announce
 from metering.stripe_sync.standin.endpoint import Call, Endpoint, new_id
 from metering.stripe_sync.standin.errors import no_such
-from metering.stripe_sync.standin.pages import PAGE_PARAMETERS, page
+from metering.stripe_sync.standin.metadata import METADATA, merged
+from metering.stripe_sync.standin.pages import CREATED, PAGE_PARAMETERS, is_created_in, page
 from metering.stripe_sync.standin.rules import (
     Choice,
-    Either,
     Flag,
     Integer,
     Many,
     Record,
     Rule,
-    Strings,
     Text,
     parameters,
 )
@@ -76,7 +76,7 @@ _SHARED: dict[str, Rule] = {
     **_KEPT,
     **_UNSHOWN,
     "invoice_settings": _INVOICE_SETTINGS,
-    "metadata": Strings(unset=True),
+    "metadata": METADATA,
     "source": Text(),
 }
 _CREATE: dict[str, Rule] = {
@@ -86,8 +86,6 @@ _CREATE: dict[str, Rule] = {
     "test_clock": Text(),
 }
 _UPDATE: dict[str, Rule] = {**_SHARED, "default_source": Text()}
-_CREATED = Either(Integer(), Record({name: Integer() for name in ("gt", "gte", "lt", "lte")}))
-
 # No payment methods, sources and test clocks exist here yet, so whoever names one names one that isn't there.
 _REFERENCES = {
     "payment_method": "PaymentMethod",
@@ -127,7 +125,9 @@ def create(call: Call) -> Document:
         "tax_exempt": "none",
         "test_clock": None,
     }
-    return call.save(CUSTOMERS, _with(new, call.params))
+    customer = call.save(CUSTOMERS, _with(new, call.params))
+    announce(call, "customer.created", customer)
+    return customer
 
 
 def retrieve(call: Call) -> Document:
@@ -135,29 +135,22 @@ def retrieve(call: Call) -> Document:
 
 
 def update(call: Call) -> Document:
-    return call.save(CUSTOMERS, _with(call.find(CUSTOMERS, "customer"), call.params))
+    customer = call.save(CUSTOMERS, _with(call.find(CUSTOMERS, "customer"), call.params))
+    announce(call, "customer.updated", customer)
+    return customer
 
 
 def list_all(call: Call) -> Document:
     """Newest first; `email` is compared with its case. With `test_clock` set there is none to show."""
     if clock := call.params.get("test_clock"):
         raise no_such("test clock", clock, param="test_clock")
+    email = call.params.get("email")
     chosen = [
         customer
         for customer in reversed(call.store.of(CUSTOMERS).values())
-        if _is_chosen(customer, call.params.get("email"), call.params.get("created", {}))
+        if email in (None, customer["email"]) and is_created_in(customer, call.params)
     ]
     return page(chosen, call.path, call.params, "customer")
-
-
-def _is_chosen(customer: Document, email: str | None, created: int | dict[str, int]) -> bool:
-    if email is not None and customer["email"] != email:
-        return False
-    at: int = customer["created"]
-    if isinstance(created, int):
-        return at == created
-    tests = {"gt": at.__gt__, "gte": at.__ge__, "lt": at.__lt__, "lte": at.__le__}
-    return all(tests[name](limit) for name, limit in created.items())
 
 
 def _with(customer: Document, params: dict[str, Any]) -> Document:
@@ -172,10 +165,7 @@ def _with(customer: Document, params: dict[str, Any]) -> Document:
     if changed["address"] is not None:
         changed["address"] = {**dict.fromkeys(_ADDRESS_LINES), **changed["address"]}
     changed["invoice_settings"] = {**customer["invoice_settings"], **params.get("invoice_settings", {})}
-    if (metadata := params.get("metadata")) is not None:
-        merged = {**customer["metadata"], **metadata} if metadata else {}
-        changed["metadata"] = {key: value for key, value in merged.items() if value != ""}
-    return changed
+    return {**changed, "metadata": merged(customer["metadata"], params.get("metadata"))}
 
 
 ENDPOINTS = (
@@ -183,7 +173,7 @@ ENDPOINTS = (
     Endpoint(
         "GET",
         "/v1/customers",
-        parameters({"email": Text(512), "created": _CREATED, "test_clock": Text(), **PAGE_PARAMETERS}),
+        parameters({"email": Text(512), "created": CREATED, "test_clock": Text(), **PAGE_PARAMETERS}),
         list_all,
     ),
     Endpoint("GET", "/v1/customers/<id>", parameters(), retrieve),

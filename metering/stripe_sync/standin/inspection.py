@@ -12,6 +12,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, make_response, render_template, request
 
+from metering.stripe_sync.standin import error_reports
 from metering.stripe_sync.standin.clock import SETTINGS
 from metering.stripe_sync.standin.errors import ApiError
 from metering.stripe_sync.standin.faults import NO_FAULT_KIND, Fault
@@ -101,6 +102,24 @@ def set_delay() -> Response:
     seconds = _number(_json(), "seconds")
     _standin().change_setting(Change(SETTINGS, "summaries", {"delay_seconds": seconds}))
     return jsonify(seconds=seconds)
+
+
+@views.post("/async_validation")
+def set_async_validation() -> Response:
+    """`enabled`: meter and timestamp are looked at after the answer. Errors are reported `report_after_seconds`."""
+    standin, sent = _standin(), _json()
+    if not isinstance(enabled := sent.pop("enabled", None), bool):
+        raise ApiError("enabled: must be true or false", param="enabled")
+    after = _number({**error_reports.DEFAULTS, **sent}, "report_after_seconds")
+    standin.change_setting(Change(SETTINGS, "async_validation", {"enabled": enabled, "report_after_seconds": after}))
+    return jsonify(enabled=enabled, report_after_seconds=after)
+
+
+@views.post("/error_reports")
+def report_errors() -> Response:
+    """Announces what was found wrong so far, without waiting."""
+    _standin().act(error_reports.report_now)
+    return errors()
 
 
 def _standin() -> Standin:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from metering.stripe_sync.standin.clock import SETTINGS, Clock
+from metering.stripe_sync.standin.deliveries import PendingDeliveries
 from metering.stripe_sync.standin.endpoint import Call, Endpoint
 from metering.stripe_sync.standin.errors import Answer, ApiError
 from metering.stripe_sync.standin.faults import Fault, Faults
@@ -24,6 +25,11 @@ class Request:
     ids: dict[str, str]
     params: dict[str, Any]
     attempt: Attempt | None
+    base_url: str = ""
+
+
+NO_REQUEST = Request("", {}, {}, None)
+Answered = TypeVar("Answered")
 
 
 class Standin:
@@ -31,7 +37,8 @@ class Standin:
 
     def __init__(self, store_folder: Path, clock: Callable[[], float]) -> None:
         self.usage = Usage()
-        self.store = Store(store_folder, watchers=[self.usage.watch])
+        self.pending = PendingDeliveries()
+        self.store = Store(store_folder, watchers=[self.usage.watch, self.pending.watch])
         self.clock = Clock(self.store, clock)
         self.keys = IdempotencyKeys(self.store)
         self.faults = Faults()
@@ -51,15 +58,7 @@ class Standin:
             now = self.clock.now()
             if request.attempt and (kept := self.keys.recall(request.attempt, now)):
                 return kept
-            call = Call(
-                self.store,
-                self.usage,
-                request.path,
-                request.ids,
-                request.params,
-                now,
-                self.summary_delay_seconds,
-            )
+            call = self._call(request, now)
             answer = _run(endpoint, call, fault)
             if request.attempt:
                 call.changes.append(self.keys.remember(request.attempt, answer, now))
@@ -67,15 +66,36 @@ class Standin:
         self.store.sync(position)
         return answer
 
+    def act(self, run: Callable[[Call], Answered], request: Request = NO_REQUEST) -> Answered:
+        """Runs what no API request asked for: a page, or the passing of time. Raises its ApiError."""
+        with self.store.lock:
+            call = self._call(request, self.clock.now())
+            answer = run(call)
+            position = self.store.commit(call.changes)
+        self.store.sync(position)
+        return answer
+
     def close(self) -> None:
         self.store.close()
+
+    def _call(self, request: Request, now: float) -> Call:
+        return Call(
+            self.store,
+            self.usage,
+            request.path,
+            request.ids,
+            request.params,
+            now,
+            self.summary_delay_seconds,
+            request.base_url,
+        )
 
 
 def _run(endpoint: Endpoint, call: Call, fault: Fault) -> Answer:
     """A refusal leaves no changes; a fault after the run leaves them, and only the answer is an error."""
     try:
         fault.on_run("before")
-        answer = Answer(200, endpoint.run(call))
+        answer = Answer(200, call.shown(endpoint.run(call), call.params.get("expand", ())))
     except ApiError as error:
         call.changes.clear()
         return error.answer()

@@ -1,0 +1,59 @@
+"""How a stored document is shown: references as ids unless expanded, and some fields on request only.
+
+A subscription item and an invoice line keep the id of their price; Stripe shows the item's price whole.
+Source: Stripe's page "Expanding responses".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from metering.stripe_sync.standin.store import Document
+
+Wanted: TypeAlias = "dict[str, Wanted]"
+LookUp: TypeAlias = Callable[[str, str], Document | None]
+
+# The noun that a field's id is looked up in.
+REFERENCES = {
+    "customer": "customer",
+    "default_price": "price",
+    "invoice": "invoice",
+    "latest_invoice": "invoice",
+    "price": "price",
+    "product": "product",
+    "subscription": "subscription",
+    "test_clock": "test_helpers.test_clock",
+}
+_ON_REQUEST = {("price", "tiers")}
+_ALWAYS_WHOLE = {("subscription_item", "price")}
+
+
+def wanted(paths: Iterable[str]) -> Wanted:
+    """`["data.tiers", "data.product"]` as a tree of names."""
+    tree: Wanted = {}
+    for path in paths:
+        place = tree
+        for name in path.split("."):
+            place = place.setdefault(name, {})
+    return tree
+
+
+def rendered(document: Any, look_up: LookUp, tree: Wanted | None = None) -> Any:
+    """The document as the API shows it, with what the tree wants expanded. `look_up` takes a noun and an id."""
+    if isinstance(document, list):
+        return [rendered(item, look_up, tree) for item in document]
+    if not isinstance(document, dict):
+        return document
+    tree = tree or {}
+    # In the data of an event, `object` is the announced object itself.
+    kind = named if isinstance(named := document.get("object"), str) else None
+    shown: Document = {}
+    for name, value in document.items():
+        if (kind, name) in _ON_REQUEST and name not in tree:
+            continue
+        whole = name in tree or (kind, name) in _ALWAYS_WHOLE
+        if whole and name in REFERENCES and isinstance(value, str):
+            value = look_up(REFERENCES[name], value)
+        shown[name] = rendered(value, look_up, tree.get(name))
+    return shown
