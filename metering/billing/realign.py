@@ -24,11 +24,13 @@ FAR = timedelta(days=200_000)
 """Rows step aside this far while they change places: no two may overlap at any moment."""
 
 
-def hold_periods(session: Session, customer: Customer) -> None:
-    """Have this customer's periods, and what is stored in them, to oneself until the transaction ends."""
+def hold_periods(session: Session, customer: Customer, now: datetime) -> None:
+    """Have this customer's periods, and what is stored in them, to oneself until the transaction ends; none is missing."""
     lock_partition(session, customer.partition)
     lock_customers(session, [customer.id])
     session.refresh(customer)
+    if ensure_periods(session, [customer], now):
+        touch(session, [customer.id])
 
 
 def lay(session: Session, customer: Customer, stretches: Sequence[Stretch], now: datetime) -> bool:
@@ -37,7 +39,6 @@ def lay(session: Session, customer: Customer, stretches: Sequence[Stretch], now:
     `stretches` leave no gap and reach past the period that holds `now`. The caller has called `hold_periods`, and
     commits.
     """
-    ensure_periods(session, [customer], now)
     rows = _rows_since(session, customer, stretches[0].starts_at)
     closed = [row.ends_at for row in rows if row.closed_at is not None]
     wanted = _beginning_at(stretches, max(closed, default=stretches[0].starts_at))

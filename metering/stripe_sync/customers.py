@@ -5,6 +5,7 @@ Always holds: a customer that has an id at Stripe keeps it. Every link is in the
 
 import hashlib
 from datetime import datetime
+from typing import Any
 
 import stripe
 from sqlalchemy import select
@@ -43,11 +44,10 @@ def find_ours(session: Session, api: StripeApi, stripe_id: str) -> Customer | No
     if linked is not None:
         return linked
     with asking():
-        theirs = api.client.v1.customers.retrieve(stripe_id)
-    key = None if theirs.get("deleted") else (theirs.metadata or {}).get(KEY)
-    if key is None:
+        theirs: Any = api.client.v1.customers.retrieve(stripe_id)
+    if getattr(theirs, "deleted", False) or not theirs.metadata or KEY not in theirs.metadata:
         return None
-    return session.scalars(select(Customer).where(Customer.key == key)).one_or_none()
+    return session.scalars(select(Customer).where(Customer.key == theirs.metadata[KEY])).one_or_none()
 
 
 def ensure_link(session: Session, customer: Customer, stripe_id: str, *, now: datetime) -> None:

@@ -26,8 +26,8 @@ def mirror_invoice(session: Session, api: StripeApi, stripe_id: str, *, now: dat
     """
     lock_object(session, api.account, stripe_id)
     with asking():
-        invoice = api.client.v1.invoices.retrieve(stripe_id)
-    if invoice.get("deleted"):
+        invoice: Any = api.client.v1.invoices.retrieve(stripe_id)
+    if getattr(invoice, "deleted", False):
         session.execute(delete(Invoice).where(Invoice.account == api.account, Invoice.stripe_id == stripe_id))
         return None
     customer = invoice.customer

@@ -45,7 +45,7 @@ def mirror(session: Session, api: StripeApi, catalog: Catalog, stripe_id: str, *
     customer = find_ours(session, api, customer_id)
     if customer is None:
         return f"{customer_id} is no customer of ours"
-    hold_periods(session, customer)
+    hold_periods(session, customer, now)
     ensure_link(session, customer, customer_id, now=now)
     row = _write(session, api.account, catalog, customer, subscription, now)
     follow(session, catalog, customer, row.account, now=now)

@@ -1,4 +1,4 @@
-"""What comes in as a webhook, checked before anything is believed: the signature over the very bytes, its age, the shape.
+"""What comes in as a webhook, checked before anything is believed: the signature over the bytes, its age, the shape.
 
 Source: https://docs.stripe.com/webhooks#verify-events; thin events: https://docs.stripe.com/event-destinations.
 """

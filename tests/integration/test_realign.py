@@ -28,7 +28,7 @@ def acme(world: World) -> Customer:
 
 def subscribe(world: World, customer: Customer, start: datetime = ANCHOR, cycle: Cycle | None = CYCLE) -> bool:
     plan = "pro" if cycle else "free"
-    hold_periods(world.session, customer)
+    hold_periods(world.session, customer, world.now)
     changed = lay(world.session, customer, stretches_until(start, plan, cycle, customer.timezone, world.now), world.now)
     world.session.commit()
     world.send()

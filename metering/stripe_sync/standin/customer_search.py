@@ -1,5 +1,6 @@
-"""Searching customers by their metadata: the one query of Stripe's search language that we ask. What else it may hold is
-refused. Unlike Stripe's own it sees everything at once. Source: Stripe's page "Search".
+"""Searching customers by one field of their metadata: other queries of Stripe's search language are refused.
+
+Unlike Stripe's own it sees everything at once. Source: Stripe's page "Search".
 """
 
 from __future__ import annotations
