@@ -51,7 +51,7 @@ def _take_in(secret: SecretStr | None, *, thin: bool) -> Response:
     with runtime.transaction() as session:
         row_id = inbound.keep(session, event, mode, ignored=ignored, now=runtime.clock())
     if ignored is not None:
-        log.warning("stripe_event_ignored", event=event.id, type=event.type, reason=ignored)
+        log.warning("stripe_event_ignored", event_id=event.id, type=event.type, reason=ignored)
     elif row_id is not None:
         _enqueue(row_id)
     return Response(status=204)

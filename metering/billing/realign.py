@@ -25,7 +25,7 @@ FAR = timedelta(days=200_000)
 
 
 def hold_periods(session: Session, customer: Customer, now: datetime) -> None:
-    """Have this customer's periods, and what is stored in them, to oneself until the transaction ends; none is missing."""
+    """Have this customer's periods and what is stored in them to oneself until the transaction ends; all are there."""
     lock_partition(session, customer.partition)
     lock_customers(session, [customer.id])
     session.refresh(customer)

@@ -18,8 +18,8 @@ from metering.errors import Conflict, NotFound
 from metering.models import AuditEntry, StripeEvent
 from metering.stripe_sync.webhooks import Incoming
 
-LEASE = timedelta(minutes=3)
-"""How long a claimed event is left alone: longer than its calls to Stripe last, with the retries they make."""
+LEASE = timedelta(minutes=6)
+"""How long a claimed event is left alone: longer than a job may last."""
 
 FIRST_DELAY_SECONDS = 10.0
 MAX_DELAY_SECONDS = 3600.0

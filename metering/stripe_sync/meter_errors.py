@@ -31,7 +31,7 @@ def follow_error_report(session: Session, api: StripeApi, event_id: str, *, now:
     parked = park_named(session, api.account, reasons, now=now)
     counts = ", ".join(f"{one.code} × {one.error_count}" for one in event.data.reason.error_types)
     said = f"{event.data.reason.error_count} meter events were refused ({counts}); {parked} rows parked"
-    log.error("stripe_meter_errors", event=event_id, summary=event.data.developer_message_summary, parked=parked)
+    log.error("stripe_meter_errors", event_id=event_id, summary=event.data.developer_message_summary, parked=parked)
     return said
 
 

@@ -63,7 +63,7 @@ def process(runtime: Runtime, row_id: int) -> bool:
         if isinstance(error, ConfigurationError):
             raise
     except Exception as error:  # a mistake of ours about one event must not keep the others from being processed
-        log.exception("stripe_event_failed", event=event.event_id, type=event.type)
+        log.exception("stripe_event_failed", event_id=event.event_id, type=event.type)
         _note_failure(runtime, event, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
     return False
 
@@ -109,4 +109,4 @@ def _unless_ignored(why_not: str | None) -> inbound.Said:
 def _note_failure(runtime: Runtime, event: StripeEvent, reason: str) -> None:
     with runtime.transaction() as session:
         given_up = inbound.fail(session, event.id, reason, runtime.clock())
-    log.warning("stripe_event_waits", event=event.event_id, type=event.type, reason=reason, given_up=given_up)
+    log.warning("stripe_event_waits", event_id=event.event_id, type=event.type, reason=reason, given_up=given_up)
