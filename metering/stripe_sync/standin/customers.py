@@ -21,6 +21,7 @@ from metering.stripe_sync.standin.rules import (
     parameters,
 )
 from metering.stripe_sync.standin.store import Document
+from metering.stripe_sync.standin.test_clocks import TEST_CLOCKS, on_clock
 
 CUSTOMERS = "customer"
 
@@ -86,16 +87,19 @@ _CREATE: dict[str, Rule] = {
     "test_clock": Text(),
 }
 _UPDATE: dict[str, Rule] = {**_SHARED, "default_source": Text()}
-# No payment methods, sources and test clocks exist here yet, so whoever names one names one that isn't there.
+# No payment methods and sources exist here, so whoever names one names one that isn't there.
 _REFERENCES = {
     "payment_method": "PaymentMethod",
     "source": "source",
     "default_source": "source",
-    "test_clock": "test clock",
 }
 
 
 def create(call: Call) -> Document:
+    """With a test clock the customer and all that it ever owns live by that clock's time."""
+    clock = call.params.get("test_clock")
+    if clock is not None:
+        call.named(TEST_CLOCKS, "test clock", clock, param="test_clock")
     new: Document = {
         "id": new_id("cus"),
         "object": "customer",
@@ -123,8 +127,10 @@ def create(call: Call) -> Document:
         "preferred_locales": [],
         "shipping": None,
         "tax_exempt": "none",
-        "test_clock": None,
+        "test_clock": clock,
     }
+    call = on_clock(call, new)
+    new["created"] = call.timestamp
     customer = call.save(CUSTOMERS, _with(new, call.params))
     announce(call, "customer.created", customer)
     return customer
@@ -141,14 +147,16 @@ def update(call: Call) -> Document:
 
 
 def list_all(call: Call) -> Document:
-    """Newest first; `email` is compared with its case. With `test_clock` set there is none to show."""
-    if clock := call.params.get("test_clock"):
-        raise no_such("test clock", clock, param="test_clock")
-    email = call.params.get("email")
+    """Newest first; `email` is compared with its case. Those of a test clock show only when it is named."""
+    clock, email = call.params.get("test_clock"), call.params.get("email")
+    if clock is not None:
+        call.named(TEST_CLOCKS, "test clock", clock, param="test_clock")
     chosen = [
         customer
         for customer in reversed(call.store.of(CUSTOMERS).values())
-        if email in (None, customer["email"]) and is_created_in(customer, call.params)
+        if customer["test_clock"] == clock
+        and email in (None, customer["email"])
+        and is_created_in(customer, call.params)
     ]
     return page(chosen, call.path, call.params, "customer")
 

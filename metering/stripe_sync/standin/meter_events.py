@@ -21,6 +21,7 @@ from metering.stripe_sync.standin.errors import ApiError
 from metering.stripe_sync.standin.meters import active_meter, latest_meter
 from metering.stripe_sync.standin.rules import Integer, Strings, Text, parameters
 from metering.stripe_sync.standin.store import Document
+from metering.stripe_sync.standin.test_clocks import on_clock
 from metering.stripe_sync.standin.usage import EVENTS, Event
 
 PAST_SECONDS = 35 * 24 * 3600
@@ -42,23 +43,23 @@ _CREATE = parameters(
 def create(call: Call) -> Document:
     params = call.params
     meter = active_meter(call.store, params["event_name"])
-    timestamp = params.get("timestamp", call.timestamp)
-    wrong = _wrong_meter(meter, params["event_name"]) or _wrong_timestamp(timestamp, call.timestamp)
+    payload: dict[str, str] = params["payload"]
+    known = meter or latest_meter(call.store, params["event_name"])
+    customer, value, error = _read_payload(call, known, payload) if known else ("", None, "no_meter")
+    now = _time_of(call, customer)
+    timestamp = params.get("timestamp", now)
+    wrong = _wrong_meter(meter, params["event_name"]) or _wrong_timestamp(timestamp, now)
     if wrong and not validation(call.store)["enabled"]:
         raise wrong
     identifier = params.get("identifier") or str(uuid.uuid4())
     _check_identifier(call, identifier)
-
-    payload: dict[str, str] = params["payload"]
-    meter = meter or latest_meter(call.store, params["event_name"])
-    customer, value, error = _read_payload(call, meter, payload) if meter else ("", None, "no_meter")
-    if wrong and meter:
-        error = "archived_meter" if meter["status"] == "inactive" else wrong.code
+    if wrong and known:
+        error = "archived_meter" if known["status"] == "inactive" else wrong.code
     event = Event(
         id=new_id("evt_meter"),
         identifier=identifier,
         event_name=params["event_name"],
-        meter=meter["id"] if meter else "",
+        meter=known["id"] if known else "",
         customer=customer,
         value=value,
         timestamp=timestamp,
@@ -82,6 +83,12 @@ def save_event(call: Call, event: Event) -> None:
     """Values are kept as strings: JSON numbers would come back as binary floats."""
     document: dict[str, Any] = asdict(event)
     call.save(EVENTS, {**document, "value": None if event.value is None else str(event.value)})
+
+
+def _time_of(call: Call, customer: str) -> int:
+    """Of the customer's test clock, if it is bound to one."""
+    owner = call.get(CUSTOMERS, customer)
+    return on_clock(call, owner).timestamp if owner else call.timestamp
 
 
 def _wrong_meter(meter: Document | None, event_name: str) -> ApiError | None:

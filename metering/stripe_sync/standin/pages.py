@@ -19,8 +19,11 @@ CREATED = Either(Integer(), Record({name: Integer() for name in ("gt", "gte", "l
 
 def is_created_in(document: Document, params: dict[str, Any]) -> bool:
     """Whether the parameter `created`, where it was sent, lets the document through."""
-    limits = params.get("created", {})
-    at: int = document["created"]
+    return is_within(document["created"], params.get("created", {}))
+
+
+def is_within(at: int, limits: int | dict[str, int]) -> bool:
+    """Whether a time is the one that was asked for, or lies between the limits: gt, gte, lt, lte."""
     if isinstance(limits, int):
         return at == limits
     tests = {"gt": at.__gt__, "gte": at.__ge__, "lt": at.__lt__, "lte": at.__le__}

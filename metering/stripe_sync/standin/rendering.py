@@ -1,6 +1,6 @@
-"""How a stored document is shown: references as ids unless expanded, and some fields on request only.
+"""How a stored document is shown: references as ids unless expanded, some fields on request only, `_…` ones never.
 
-A subscription item and an invoice line keep the id of their price; Stripe shows the item's price whole.
+A subscription item keeps the id of its price; Stripe shows the price whole. Lists inside show their first ten.
 Source: Stripe's page "Expanding responses".
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+from metering.stripe_sync.standin.plans import plan_of
 from metering.stripe_sync.standin.store import Document
 
 Wanted: TypeAlias = "dict[str, Wanted]"
@@ -26,6 +27,7 @@ REFERENCES = {
     "test_clock": "test_helpers.test_clock",
 }
 _ON_REQUEST = {("price", "tiers")}
+_FIRST_PAGE = {("invoice", "lines"), ("subscription", "items")}
 _ALWAYS_WHOLE = {("subscription_item", "price")}
 
 
@@ -50,10 +52,14 @@ def rendered(document: Any, look_up: LookUp, tree: Wanted | None = None) -> Any:
     kind = named if isinstance(named := document.get("object"), str) else None
     shown: Document = {}
     for name, value in document.items():
-        if (kind, name) in _ON_REQUEST and name not in tree:
+        if name.startswith("_") or ((kind, name) in _ON_REQUEST and name not in tree):
             continue
         whole = name in tree or (kind, name) in _ALWAYS_WHOLE
         if whole and name in REFERENCES and isinstance(value, str):
             value = look_up(REFERENCES[name], value)
+        if (kind, name) in _FIRST_PAGE:
+            value = {**value, "data": value["data"][:10], "has_more": len(value["data"]) > 10}
         shown[name] = rendered(value, look_up, tree.get(name))
+        if (kind, name) == ("subscription_item", "price"):
+            shown["plan"] = plan_of(value)
     return shown

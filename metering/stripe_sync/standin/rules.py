@@ -80,6 +80,19 @@ class Unserved:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """Unix seconds, or one of the words for a time. Where `unset` is allowed, an empty one reads as None."""
+
+    words: tuple[str, ...] = ()
+    unset: bool = False
+
+    def read(self, raw: Raw, name: str) -> int | str | None:
+        if raw == "" and self.unset:
+            return None
+        return raw if isinstance(raw, str) and raw in self.words else Integer(0).read(raw, name)
+
+
+@dataclass(frozen=True)
 class Flag:
     def read(self, raw: Raw, name: str) -> bool:
         if raw not in ("true", "false"):

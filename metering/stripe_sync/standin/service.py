@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from metering.stripe_sync.standin.billing_cycle import invoice_due, step, subscription_due
 from metering.stripe_sync.standin.clock import SETTINGS, Clock
 from metering.stripe_sync.standin.deliveries import PendingDeliveries
 from metering.stripe_sync.standin.endpoint import Call, Endpoint
 from metering.stripe_sync.standin.errors import Answer, ApiError
 from metering.stripe_sync.standin.faults import Fault, Faults
 from metering.stripe_sync.standin.idempotency import Attempt, IdempotencyKeys
+from metering.stripe_sync.standin.invoicing import INVOICES
+from metering.stripe_sync.standin.schedule import Due, Schedule
 from metering.stripe_sync.standin.store import Change, Store
+from metering.stripe_sync.standin.subscription_documents import SUBSCRIPTIONS
+from metering.stripe_sync.standin.test_clocks import TEST_CLOCKS, finish, target
 from metering.stripe_sync.standin.usage import Usage
 
 
@@ -37,8 +42,9 @@ class Standin:
 
     def __init__(self, store_folder: Path, clock: Callable[[], float]) -> None:
         self.usage = Usage()
+        self.schedule = Schedule({INVOICES: invoice_due, SUBSCRIPTIONS: subscription_due})
         self.pending = PendingDeliveries()
-        self.store = Store(store_folder, watchers=[self.usage.watch, self.pending.watch])
+        self.store = Store(store_folder, watchers=[self.usage.watch, self.schedule.watch, self.pending.watch])
         self.clock = Clock(self.store, clock)
         self.keys = IdempotencyKeys(self.store)
         self.faults = Faults()
@@ -49,12 +55,14 @@ class Standin:
 
     def change_setting(self, change: Change) -> None:
         with self.store.lock:
-            position = self.store.commit([change])
+            self.store.commit([change])
+            position = self._pass_time()
         self.store.sync(position)
 
     def run(self, endpoint: Endpoint, request: Request, fault: Fault) -> Answer:
         """The kept answer to a repeated key; else runs the endpoint. What it answers is on disk."""
         with self.store.lock:
+            self._pass_time()
             now = self.clock.now()
             if request.attempt and (kept := self.keys.recall(request.attempt, now)):
                 return kept
@@ -62,21 +70,44 @@ class Standin:
             answer = _run(endpoint, call, fault)
             if request.attempt:
                 call.changes.append(self.keys.remember(request.attempt, answer, now))
-            position = self.store.commit(call.changes)
+            self.store.commit(call.changes)
+            position = self._pass_time()
         self.store.sync(position)
         return answer
 
     def act(self, run: Callable[[Call], Answered], request: Request = NO_REQUEST) -> Answered:
         """Runs what no API request asked for: a page, or the passing of time. Raises its ApiError."""
         with self.store.lock:
+            self._pass_time()
             call = self._call(request, self.clock.now())
             answer = run(call)
-            position = self.store.commit(call.changes)
+            self.store.commit(call.changes)
+            position = self._pass_time()
         self.store.sync(position)
         return answer
 
     def close(self) -> None:
         self.store.close()
+
+    def _pass_time(self) -> int:
+        """Each step that is due, in its order and in a commit of its own; answers the position to sync to."""
+        now = self.clock.now()
+        while due := self.schedule.first(None, now):
+            self._step(due)
+        for clock in [clock for clock in self.store.of(TEST_CLOCKS).values() if target(clock) is not None]:
+            until = target(clock) or 0
+            while due := self.schedule.first(clock["id"], until):
+                self._step(due)
+            call = self._call(NO_REQUEST, now)
+            finish(call, clock)
+            self.store.commit(call.changes)
+        return self.store.commit([])
+
+    def _step(self, due: Due) -> None:
+        time, noun, id = due
+        call = self._call(NO_REQUEST, float(time))
+        step(call, noun, id)
+        self.store.commit(call.changes)
 
     def _call(self, request: Request, now: float) -> Call:
         return Call(
