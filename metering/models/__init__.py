@@ -12,6 +12,7 @@ from metering.models.period import Period
 from metering.models.rollup import PeriodTotal, Rollup
 from metering.models.sample import SampleFile, SampleMessage
 from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport
+from metering.models.stripe_catalog import StripePrice, StripeProduct
 from metering.models.stripe_mirror import Invoice, StripeEvent, StripeSubscription
 from metering.models.user import ROLES, Membership, User
 
@@ -41,6 +42,8 @@ __all__ = [
     "SetAside",
     "StripeEvent",
     "StripeMeter",
+    "StripePrice",
+    "StripeProduct",
     "StripeReport",
     "StripeSubscription",
     "User",

@@ -1,6 +1,7 @@
 """The Stripe ledger: what Stripe was told, per account and mode, and the immutable rows that told it."""
 
 from datetime import datetime
+from decimal import Decimal
 
 from sqlalchemy import (
     BigInteger,
@@ -31,9 +32,13 @@ from metering.models.columns import (
 
 
 class StripeMeter(Model):
-    """Which Stripe meter stands for one of ours, in one account and mode, and what its payload's keys are called."""
+    """Which Stripe meter stands for one of ours, in one account and mode, and what its payload's keys are called.
+
+    `unit` is how many scaled units it counts as one. It gets whole ones alone, so each hour's are rounded down.
+    """
 
     __tablename__ = "stripe_meters"
+    __table_args__ = (CheckConstraint("unit > 0", name="unit_is_positive"),)
 
     account: Mapped[str] = mapped_column(Text, primary_key=True)
     meter_id: Mapped[MeterId] = mapped_column(primary_key=True)
@@ -41,6 +46,7 @@ class StripeMeter(Model):
     event_name: Mapped[str] = mapped_column(Text)
     customer_payload_key: Mapped[str] = mapped_column(Text, server_default="stripe_customer_id")
     value_payload_key: Mapped[str] = mapped_column(Text, server_default="value")
+    unit: Mapped[Decimal] = mapped_column(Numeric, server_default="1")
 
 
 class StripeChange(Model):

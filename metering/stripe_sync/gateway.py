@@ -58,6 +58,7 @@ class MeterAtStripe:
     active: bool
     customer_payload_key: str
     value_payload_key: str
+    display_name: str = ""
 
 
 class StripeFailed(MeteringError):
@@ -199,12 +200,16 @@ class StripeApi:
             raise StripeFailed(outcome_of(error)) from error
         return made.id
 
-    def _active_meter(self, event_name: str) -> MeterAtStripe | None:
+    def active_meters(self) -> list[MeterAtStripe]:
+        """Those that take usage, newest first. Raises StripeFailed."""
         try:
-            meters = self._client.v1.billing.meters.list({"status": "active", "limit": 100}).auto_paging_iter()
-            return next((_meter(meter) for meter in meters if meter.event_name == event_name), None)
+            meters = self._client.v1.billing.meters.list({"status": "active", "limit": PAGE})
+            return [_meter(meter) for meter in meters.auto_paging_iter()]
         except stripe.StripeError as error:
             raise StripeFailed(outcome_of(error)) from error
+
+    def _active_meter(self, event_name: str) -> MeterAtStripe | None:
+        return next((meter for meter in self.active_meters() if meter.event_name == event_name), None)
 
 
 def connect(
@@ -281,4 +286,5 @@ def _meter(meter: stripe.billing.Meter) -> MeterAtStripe:
         active=meter.status == "active",
         customer_payload_key=meter.customer_mapping.event_payload_key,
         value_payload_key=meter.value_settings.event_payload_key,
+        display_name=meter.display_name,
     )

@@ -1,12 +1,13 @@
 """Which of our plans a subscription is for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from metering.catalog import Catalog
 from metering.errors import MeteringError
+from metering.stripe_sync.prices import plan_of
 
 METADATA = ("metering_plan", "plan")
 """Where a subscription, or one of its prices, may name a plan of ours."""
@@ -37,11 +38,6 @@ def plan_for(session: Session, catalog: Catalog, account: str, subscription: Any
     raise PlanUnknown(
         f"{subscription.id}: {said}; name the plan in its metadata, under {METADATA[0]}", subscription=subscription.id
     )
-
-
-def plan_of(session: Session, account: str, price_ids: Sequence[str]) -> str | None:
-    """The plan that consists of these prices; None where they are none of ours."""
-    return None
 
 
 def _named(metadata: Mapping[str, str] | None) -> list[str]:

@@ -21,6 +21,7 @@ from metering.stripe_sync.gateway import STANDIN, StripeApi, connect
 from metering.stripe_sync.ledger import forget_old_changes, ledger_status, owe
 from metering.stripe_sync.meters import find_meters, link_meters
 from metering.stripe_sync.sender import SendReport, send_due
+from metering.stripe_sync.units import units_of
 
 SENT_AT_ONCE = 1_000
 OPEN_HOURS_TOO = -3600.0
@@ -88,7 +89,7 @@ def _link_meters(runtime: Runtime, gateway: StripeApi, *, create: bool) -> None:
     """
     meters = find_meters(gateway, runtime.file_catalog, os.environ, create=create)
     with runtime.transaction() as session:
-        link_meters(session, gateway.account, meters)
+        link_meters(session, gateway.account, meters, units_of(runtime.file_catalog))
     _linked.add(gateway.account)
 
 

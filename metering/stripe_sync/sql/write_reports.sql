@@ -1,10 +1,11 @@
 -- What these hours owe beyond what was reported becomes report rows, and `reported` rises by it. The ledger rows are
 -- locked already, so this statement sees everything that was committed before it began, and nobody else can do the same.
 -- An hour of a level without an accrual is not closed (any more): it owes nothing yet, and nothing is taken back.
+-- Stripe is owed the whole units of its meter that the hour's usage holds: never more than was used.
 WITH delta AS (
     SELECT
         l.account, l.customer_id, l.meter_id, l.period_id, l.hour,
-        l.revision + 1 AS revision, owed.units - l.reported AS units
+        l.revision + 1 AS revision, div(owed.units, s.unit) - l.reported AS units
     FROM unnest(
         CAST(:customer_ids AS bigint[]), CAST(:meter_ids AS bigint[]), CAST(:period_ids AS bigint[]),
         CAST(:hours AS timestamptz[])
@@ -13,6 +14,7 @@ WITH delta AS (
         ON l.account = :account
         AND (l.customer_id, l.meter_id, l.period_id, l.hour) = (k.customer_id, k.meter_id, k.period_id, k.hour)
     JOIN meters m ON m.id = l.meter_id
+    JOIN stripe_meters s ON s.account = l.account AND s.meter_id = l.meter_id
     CROSS JOIN LATERAL (
         SELECT sum(r.units) AS units
         FROM rollups r
@@ -30,7 +32,7 @@ WITH delta AS (
         WHERE m.kind = 'level' AND p.id = l.period_id
             AND (p.ends_at <= l.hour OR p.starts_at >= l.hour + interval '1 hour')
     ) AS owed
-    WHERE owed.units <> l.reported
+    WHERE div(owed.units, s.unit) <> l.reported
 ),
 raised AS (
     UPDATE stripe_ledger l
