@@ -38,11 +38,10 @@ def mirror_invoice(session: Session, api: StripeApi, stripe_id: str, *, now: dat
     ensure_link(session, ours, customer_id, now=now)
     query = select(Invoice).where(Invoice.account == api.account, Invoice.stripe_id == stripe_id)
     row = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
-    if row is None:
-        row = Invoice(account=api.account, stripe_id=stripe_id)
-        session.add(row)
+    row = row or Invoice(account=api.account, stripe_id=stripe_id)
     row.customer_id, row.fetched_at = ours.id, now
     _copy(row, invoice)
+    session.add(row)
     session.flush()
     return None
 

@@ -129,13 +129,12 @@ def _write(
         StripeSubscription.account == account, StripeSubscription.stripe_id == subscription.id
     )
     row = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
-    if row is None:
-        row = StripeSubscription(account=account, stripe_id=subscription.id)
-        session.add(row)
+    row = row or StripeSubscription(account=account, stripe_id=subscription.id)
+    plan = plan_for(session, catalog, account, subscription)
     items: Sequence[Any] = subscription["items"].data
     row.customer_id, row.status, row.fetched_at = customer.id, subscription.status, now
     row.price_ids = sorted(item.price.id for item in items)
-    row.plan = plan_for(session, catalog, account, subscription)
+    row.plan = plan
     row.starts_at, row.ended_at = moment(subscription.start_date), moment_or_none(subscription.ended_at)
     # Where items have periods of their own, that which lies in all of them.
     row.period_starts_at = moment(max(item.current_period_start for item in items))
@@ -147,6 +146,7 @@ def _write(
     shortest = min(items, key=lambda item: item.current_period_end)
     row.cycle = f"{shortest.price.recurring.interval_count} {shortest.price.recurring.interval}"
     row.collection_paused = subscription.pause_collection is not None
+    session.add(row)
     session.flush()
     return row
 
