@@ -13,7 +13,7 @@ from stripe.params import WebhookEndpointCreateParams
 
 from metering.stripe_sync.standin.destinations import snapshot_types
 from tests.factories.receiver import PATIENCE_SECONDS, Receiver
-from tests.factories.standin import DAY, HOUR, InProcessStandin, StandinProcess, make_meter
+from tests.factories.standin import DAY, HOUR, InProcessStandin, StandinProcess, make_meter, report
 
 NOW = 1_800_000_000
 
@@ -171,15 +171,19 @@ class TestDelivery:
         assert client.v1.events.retrieve(event.id).pending_webhooks == 0
         assert receiver.types == ["customer.created"]
 
-    def test_a_moved_clock_changes_the_events_but_not_the_signatures(self, standin, client, receiver):
+    @pytest.mark.parametrize("days", [400, -400])
+    def test_a_moved_clock_changes_the_events_but_not_the_signatures(self, standin, client, receiver, days):
         made = endpoint_for(client, receiver)
-        standin.set("clock", advance_seconds=400 * DAY)
+        standin.set("clock", advance_seconds=days * DAY)
         client.v1.customers.create()
 
+        before = int(time.time())
         standin.set("webhooks/deliver")
+        after = time.time()
 
         (arrival,) = receiver.arrivals
-        assert client.construct_event(arrival.body, arrival.signature, made.secret).created == NOW + 400 * DAY
+        assert client.construct_event(arrival.body, arrival.signature, made.secret).created == NOW + days * DAY
+        assert before <= int(arrival.signature.split(",")[0].removeprefix("t=")) <= after
 
     def test_what_is_not_answered_2xx_is_sent_again_until_it_is(self, process, receiver):
         receiver.answers = lambda number: (500, 302, 204)[min(number, 2)]
@@ -269,6 +273,23 @@ class TestControls:
         assert len(deliveries(standin, "delivered")) == 1
         assert standin.inspect("webhooks")["drop_answers"] == 0
 
+    @pytest.mark.parametrize("payload", ["snapshot", "thin"])
+    def test_a_destination_may_be_given_its_secret_beforehand(self, standin, client, receiver, payload):
+        wanted = {"url": receiver.url, "payload": payload}
+        first = standin.set("webhooks/destinations", **wanted, secret="whsec_before")
+        again = standin.set("webhooks/destinations", **wanted, secret="whsec_chosen")
+        assert first == again
+        client.v1.customers.create()
+        standin.set("async_validation", enabled=True)
+        report(client, "cus_none", NOW)
+        standin.set("error_reports")
+
+        standin.set("webhooks/deliver")
+
+        (arrival,) = receiver.arrivals
+        assert stripe.WebhookSignature.verify_header(arrival.body, arrival.signature, "whsec_chosen", 300)
+        assert (arrival.event["object"] == "event") is (payload == "snapshot")
+
     @pytest.mark.parametrize(
         ("path", "values"),
         [
@@ -278,6 +299,9 @@ class TestControls:
             ("webhooks/deliver", {"ids": ["evt_none"]}),
             ("webhooks/deliver", {"ids": [1]}),
             ("webhooks/deliver", {"copies": 101}),
+            ("webhooks/destinations", {"url": "http://a.example", "payload": "thin"}),
+            ("webhooks/destinations", {"url": "a.example", "payload": "thin", "secret": "s"}),
+            ("webhooks/destinations", {"url": "http://a.example", "payload": "fat", "secret": "s"}),
         ],
     )
     def test_what_no_control_means_is_refused(self, standin, path, values):

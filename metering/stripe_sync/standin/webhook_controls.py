@@ -8,8 +8,18 @@ from flask import Blueprint, Response, current_app, jsonify, request
 
 from metering.stripe_sync.standin.deliverer import MANNER, Deliverer
 from metering.stripe_sync.standin.deliveries import DELIVERIES
-from metering.stripe_sync.standin.errors import ApiError
+from metering.stripe_sync.standin.destinations import (
+    EVENT_DESTINATIONS,
+    SECRETS,
+    WEBHOOK_ENDPOINTS,
+    Url,
+    destinations,
+)
+from metering.stripe_sync.standin.endpoint import Call
+from metering.stripe_sync.standin.errors import ApiError, missing_parameter
+from metering.stripe_sync.standin.event_destinations import make_destination
 from metering.stripe_sync.standin.service import Standin
+from metering.stripe_sync.standin.webhook_endpoints import make_endpoint
 
 views = Blueprint("webhook_controls", __name__, url_prefix="/_standin/webhooks")
 
@@ -34,6 +44,22 @@ def set_manner() -> Response:
     return jsonify(_deliverer().manner)
 
 
+@views.post("/destinations")
+def add_destination() -> Response:
+    """A destination whose signing secret the caller chooses, for a product whose settings name it beforehand.
+
+    `url`, `secret`, `payload` (snapshot or thin), `enabled_events` (all unless told). Sent again, it adds no second one
+    for the same URL and payload, but changes the one that is there.
+    """
+    sent = _json({"url": "", "secret": "", "payload": "", "enabled_events": []})
+    for name in ("url", "secret", "payload"):
+        if not sent.get(name):
+            raise missing_parameter(name)
+    if sent["payload"] not in ("snapshot", "thin"):
+        raise ApiError("payload: must be snapshot or thin", param="payload")
+    return jsonify(id=_standin().act(lambda call: _destination(call, {"enabled_events": ["*"], **sent})))
+
+
 @views.post("/deliver")
 def deliver() -> Response:
     """Sends now: `ids` of deliveries or events in that order (else all pending), `shuffle`, `copies`."""
@@ -47,6 +73,23 @@ def deliver() -> Response:
     return jsonify(deliveries=sent_out)
 
 
+def _destination(call: Call, sent: dict[str, Any]) -> str:
+    url, payload = Url().read(sent["url"], "url"), sent["payload"]
+    params: dict[str, Any] = {"enabled_events": sent["enabled_events"]}
+    known = next((one for one in destinations(call.store) if (one.url, one.payload) == (url, payload)), None)
+    if known:
+        noun = WEBHOOK_ENDPOINTS if payload == "snapshot" else EVENT_DESTINATIONS
+        call.save(noun, {**call.store.of(noun)[known.id], **params, "status": "enabled"})
+        call.save(SECRETS, {"id": known.id, "secret": sent["secret"]})
+        return known.id
+    if payload == "snapshot":
+        made = make_endpoint(call, {**params, "url": url}, sent["secret"])
+    else:
+        more = {"name": "Local", "type": "webhook_endpoint", "event_payload": "thin", "webhook_endpoint": {"url": url}}
+        made = make_destination(call, {**params, **more}, sent["secret"])
+    return str(made["id"])
+
+
 def _json(known: dict[str, Any]) -> dict[str, Any]:
     """The object that was sent, each value of the kind of the known one; numbers are at least 0, `copies` 1 to 100."""
     sent = request.get_json()
@@ -57,8 +100,9 @@ def _json(known: dict[str, Any]) -> dict[str, Any]:
             raise ApiError(f"{name}: must be one of {', '.join(known)}, of the right kind", param=name)
     if not 1 <= sent.get("copies", 1) <= MAX_COPIES or sent.get("drop_answers", 0) < 0:
         raise ApiError(f"copies: 1 to {MAX_COPIES}; drop_answers: 0 or more")
-    if not all(isinstance(id, str) for id in sent.get("ids", ())):
-        raise ApiError("ids: must be strings", param="ids")
+    for name in ("ids", "enabled_events"):
+        if not all(isinstance(one, str) for one in sent.get(name, ())):
+            raise ApiError(f"{name}: must be strings", param=name)
     return sent
 
 
