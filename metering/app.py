@@ -1,6 +1,7 @@
 """The composition root: the only place that puts the product together as a service of its own."""
 
 import secrets
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -189,13 +190,18 @@ def _name_requests(app: Flask) -> None:
             raise InvalidRequest(f"The request is not as it should be: {fault}")
 
 
+def _policy(form_targets: Iterable[str]) -> str:
+    """`form_targets`: other origins that a form of this page may lead to; browsers look at redirects, too."""
+    return CONTENT_SECURITY_POLICY.replace("form-action 'self'", " ".join(["form-action 'self'", *form_targets]))
+
+
 def _protect_answers(app: Flask) -> None:
     """What keeps browsers from being talked into mischief, and the request's id."""
 
     @app.after_request
     def _protect(response: Response) -> Response:
         response.headers["X-Request-Id"] = g.get("request_id", "")
-        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        response.headers.setdefault("Content-Security-Policy", _policy(g.get("form_targets", ())))
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Referrer-Policy", "same-origin")
         if request.endpoint != "static":

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
-from metering.catalog import Catalog, Meter, Plan
-from metering.dashboard import humanize
+from metering.catalog import Catalog, Meter, Plan, Price
+from metering.dashboard import humanize, quantities
 from metering.dashboard.view_models import Fragment
 from metering.models import Invoice, StripeSubscription
 
@@ -73,24 +73,29 @@ class InvoiceView:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanStatus(Fragment):
-    """The plan as it is now, for those who wait for Stripe's message. `waiting`: it has not come yet."""
+class PlanView(Fragment):
+    """The plan as it is now beside the others. `waiting`: it was bought, and Stripe's message has not come yet."""
 
     customer_key: str
     plan_name: str
     waiting: bool
     subscription: SubscriptionView | None
+    cards: tuple[PlanCard, ...]
+    may_buy: bool
+    has_payment: bool
+    note: str | None = None
 
 
 def plan_cards(
     catalog: Catalog, current: str, *, sold: Sequence[str], subscribed: bool, may_buy: bool
 ) -> tuple[PlanCard, ...]:
+    meters = [meter for meter in catalog.meters.values() if _is_offered(catalog, meter)]
     return tuple(
         PlanCard(
             key=plan.key,
             name=plan.name,
-            fee=f"{humanize.money(plan.base_fee, catalog.currency)} a month",
-            lines=tuple(_line(catalog, plan, meter) for meter in catalog.meters.values() if meter.key in plan.prices),
+            fee=humanize.money(plan.base_fee, catalog.currency),
+            lines=tuple(_line(catalog, plan, meter) for meter in meters),
             current=plan.key == current,
             action=_action(plan, current, sold=sold, subscribed=subscribed) if may_buy else None,
         )
@@ -136,12 +141,23 @@ def _action(plan: Plan, current: str, *, sold: Sequence[str], subscribed: bool) 
     return "change" if subscribed else "checkout"
 
 
+def _is_offered(catalog: Catalog, meter: Meter) -> bool:
+    """Whether any plan limits a meter or asks money for it: others are counted for the customer's own interest."""
+    return any(meter.key in plan.limits or catalog.price(plan.key, meter.key) for plan in catalog.plans.values())
+
+
 def _line(catalog: Catalog, plan: Plan, meter: Meter) -> PlanLine:
-    price = catalog.price(plan.key, meter.key)
-    limit = plan.limits.get(meter.key)
-    offered = humanize.unit_price(price.unit_amount, catalog.currency) if price else ""
+    price, limit = catalog.price(plan.key, meter.key), plan.limits.get(meter.key)
     return PlanLine(
         meter=meter.name,
-        limit="No limit" if limit is None else str(limit.value),
-        price=f"{offered} per {price.unit} beyond {humanize.count(price.included)}" if price else "",
+        limit="No limit" if limit is None else f"Up to {quantities.in_words(meter, limit.value)}",
+        price=_price_text(catalog, meter, price) if price else "",
     )
+
+
+def _price_text(catalog: Catalog, meter: Meter, price: Price) -> str:
+    """What comes with the plan, and what more costs."""
+    included = f"{quantities.included_text(meter, price)} included"
+    if price.tiers:
+        return f"{included}, then by tiers"
+    return f"{included}, then {humanize.unit_price(price.amount, catalog.currency)} per {price.unit}"

@@ -108,15 +108,22 @@ def retry(session: Session, event_id: str, *, now: datetime, actor: str) -> int:
         NotFound: there is no such event.
         Conflict: it is of another mode.
     """
-    event = session.scalars(select(StripeEvent).where(StripeEvent.event_id == event_id).with_for_update()).one_or_none()
-    if event is None:
-        raise NotFound(f"there is no event {event_id!r}", event=event_id)
+    event = find(session, event_id)
     if event.livemode != (event.mode == "live"):
         raise Conflict("the event is of another mode than this installation", event=event_id)
     detail = {"event": event_id, "type": event.type, "state": event.state, "reason": event.reason or ""}
     session.add(AuditEntry(at=now, actor=actor, action="stripe.event.retry", detail=detail))
     event.state, event.next_try_at, event.attempts, event.settled_at = "waiting", now, 0, None
     return event.id
+
+
+def find(session: Session, event_id: str) -> StripeEvent:
+    """An event, held by this transaction alone. Raises NotFound."""
+    query = select(StripeEvent).where(StripeEvent.event_id == event_id).with_for_update()
+    event = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+    if event is None:
+        raise NotFound(f"there is no event {event_id!r}", event=event_id)
+    return event
 
 
 def list_events(session: Session, *, states: Sequence[str], limit: int) -> Sequence[StripeEvent]:

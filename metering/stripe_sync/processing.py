@@ -68,6 +68,15 @@ def process(runtime: Runtime, row_id: int) -> bool:
     return False
 
 
+def mirror_now(runtime: Runtime, stripe_id: str) -> None:
+    """Follow a subscription that we have just changed. Where that fails, Stripe's message will do it."""
+    try:
+        with runtime.transaction() as session:
+            mirror(session, gateway_for(runtime.settings), runtime.catalog, stripe_id, now=runtime.clock())
+    except MeteringError as error:
+        log.warning("stripe_mirror_waits", subscription=stripe_id, reason=error.message)
+
+
 def follow_event(
     session: Session, api: StripeApi, catalog: Catalog, event: StripeEvent, *, now: datetime
 ) -> inbound.Said:
