@@ -201,6 +201,27 @@ class TestDelivery:
             assert arrival.path == "/hook"
             client.construct_event(arrival.body, arrival.signature, made.secret)
 
+    def test_a_receiver_may_ask_the_stand_in_while_it_is_being_delivered_to(self, process, receiver):
+        client = process.client()
+        customers = [client.v1.customers.create().id]
+        receiver.answers = lambda _: 200 if client.v1.customers.retrieve(customers[0]).id else 500
+        endpoint_for(client, receiver)
+
+        client.v1.customers.create()
+
+        wait_until_delivered(process, 1)
+        assert deliveries(process)[0]["attempts"] == 1
+
+    def test_everything_is_delivered_twice_in_any_order_if_so_set(self, process, receiver):
+        client = process.client()
+        process.set("webhooks", copies=2, shuffle=True)
+        endpoint_for(client, receiver)
+        customers = [client.v1.customers.create().id for _ in range(5)]
+
+        arrivals = receiver.wait_for(10)
+
+        assert sorted(arrival.event["data"]["object"]["id"] for arrival in arrivals) == sorted(customers * 2)
+
     def test_a_restart_goes_on_with_what_was_not_delivered(self, process, receiver):
         client = process.client()
         endpoint_for(client, receiver)
