@@ -69,7 +69,7 @@ class Terms:
 
 
 def plainly(amount: Decimal) -> str:
-    """Digits without an exponent, as Stripe reads them: Stripe's library would write a small Decimal as 1E-8."""
+    """Digits without an exponent and without zeros at the end."""
     text = format(amount, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -163,9 +163,9 @@ def _tiers(price: Price, scale: _Scale) -> Iterator[TierTerms]:
 
 
 def _nothing_for_nothing(tiers: list[TierTerms], mode: str) -> list[TierTerms]:
-    """A flat amount that is due from the first unit on is due with it, so that no usage costs nothing for certain.
+    """A flat amount that is due from the first unit on is due with that unit, so that no usage costs nothing.
 
-    What Stripe charges for no usage under a first tier with a flat amount is not written down anywhere.
+    Stripe bills the flat amount of a first tier without any usage as well.
     """
     first = tiers[0]
     if not first.flat_amount:

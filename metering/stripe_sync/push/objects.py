@@ -181,7 +181,7 @@ def _is_repeated(headers: Mapping[str, str]) -> bool:
 
 def _key(api: StripeApi, step: Step, params: Mapping[str, Any]) -> str:
     """Holds what is replaced as well: a price that comes back after another one is not that of the first time."""
-    content = json.dumps([api.account, step.replaces, params], sort_keys=True)
+    content = json.dumps([api.account, step.replaces, params], sort_keys=True, default=str)
     return f"push-{step.kind}-{hashlib.sha256(content.encode()).hexdigest()}"
 
 

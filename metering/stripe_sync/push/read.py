@@ -11,6 +11,13 @@ from metering.stripe_sync.push.wanted import WantedPrice
 from metering.stripe_sync.terms import NOTHING, Amounts, Terms, TierTerms, plainly
 
 
+class Digits(Decimal):
+    """Writes itself without an exponent. The library sends what `str` says, and of a small Decimal that is 1E-8."""
+
+    def __str__(self) -> str:
+        return plainly(self)
+
+
 def found_product(product: stripe.Product) -> FoundProduct:
     return FoundProduct(product.id, product.name, product.description or "", product.active)
 
@@ -21,7 +28,7 @@ def found_price(price: stripe.Price) -> FoundPrice:
 
 
 def price_parameters(price: WantedPrice, meters: Mapping[str, str]) -> dict[str, Any]:
-    """What `prices.create` takes, with decimals as digits: the library would write a small one as 1E-8."""
+    """What `prices.create` takes."""
     terms, amounts = price.terms, price.terms.amounts
     recurring: dict[str, Any] = {"interval": "month", "usage_type": "licensed"}
     if terms.meter is not None:
@@ -40,13 +47,13 @@ def price_parameters(price: WantedPrice, meters: Mapping[str, str]) -> dict[str,
         return {**params, "billing_scheme": "tiered", "tiers_mode": amounts.tiers_mode, "tiers": tiers}
     if amounts.divide_by:
         params["transform_quantity"] = {"divide_by": amounts.divide_by, "round": "up"}
-    return {**params, "billing_scheme": "per_unit", "unit_amount_decimal": plainly(amounts.unit_amount or NOTHING)}
+    return {**params, "billing_scheme": "per_unit", "unit_amount_decimal": Digits(amounts.unit_amount or NOTHING)}
 
 
 def _tier_parameters(tier: TierTerms) -> dict[str, Any]:
     params: dict[str, Any] = {
         "up_to": "inf" if tier.up_to is None else tier.up_to,
-        "unit_amount_decimal": plainly(tier.unit_amount),
+        "unit_amount_decimal": Digits(tier.unit_amount),
     }
     return params | ({"flat_amount": tier.flat_amount} if tier.flat_amount else {})
 

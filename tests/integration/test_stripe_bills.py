@@ -1,0 +1,71 @@
+"""What Stripe invoices for a catalog that was pushed is what we estimate, line by line."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from metering.embedded import Addresses
+from tests.factories.billed_month import BilledMonth, Used, ours
+from tests.factories.standin import StandinProcess
+
+GIB = 1024**3
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> Iterator[StandinProcess]:
+    process = StandinProcess(tmp_path / "standin")
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def month(
+    session: Session, redis: Redis, engine: Engine, standin: StandinProcess, servers: Addresses, tmp_path: Path
+) -> BilledMonth:
+    return BilledMonth(session, redis, engine, standin, servers, tmp_path)
+
+
+def test_a_month_of_the_default_catalog(month: BilledMonth) -> None:
+    month.push()
+    used = [
+        Used("api_call", 9_999, 0, 3),
+        Used("api_call", 2_346, 17, 5),
+        Used("tokens", 100_499, 2),
+        Used("compute_seconds", Decimal("13601.234567"), 8),
+        Used("messages", 1_003, 30, 23),
+        Used("seats", 2, 1),
+        Used("seats", 5, 4),
+        Used("seats", 1, 6),
+        Used("storage_bytes", 400 * GIB + 7, 3, 1),
+        Used("storage_bytes", 0, 6, 13),
+    ]
+
+    bill = month.live("pro", used)
+
+    expected = {
+        "metering_plan_pro": "49.00",
+        "metering_meter_api_call": "2.35",  # 2,345 x 0.001 = 2.345
+        "metering_meter_tokens": "0.00",
+        "metering_meter_compute_seconds": "1.00",
+        "metering_meter_messages": "0.01",
+        "metering_meter_seats": "40.00",
+        "metering_meter_storage_bytes": "0.82",  # 400 GB x 84 hours / 730 = 46.03; 41.03 x 0.02
+    }
+    assert ours(bill) == {product: Decimal(amount) for product, amount in expected.items()}
+    assert month.invoiced() == ours(bill)
+
+
+def test_no_usage_costs_the_base_fee(month: BilledMonth) -> None:
+    month.push()
+
+    bill = month.live("enterprise", [])
+
+    assert bill.total == 499
+    assert {product: amount for product, amount in month.invoiced().items() if amount} == {
+        "metering_plan_enterprise": Decimal(499)
+    }
