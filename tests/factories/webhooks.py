@@ -74,7 +74,7 @@ class Sender:
     def process(self) -> int:
         """What the sweep does."""
         settled = process_due(self.runtime)
-        self.world.session.commit()
+        self.world.session.expire_all()
         self.world.send()
         return settled
 
