@@ -122,6 +122,16 @@ class TestUsage:
         shop.pass_to("2027-03-31T10:30")
         assert [invoice.total for invoice in shop.invoices()] == [25, 0]
 
+    def test_a_longer_grace_period_takes_usage_longer(self, standin, shop, meter):
+        standin.set("finalization", seconds=72 * HOUR)
+        shop.subscribe(shop.metered(meter, unit_amount=1))
+        shop.pass_to("2027-03-03T09:29")
+        use(shop, "5", "2027-02-28T09:29")
+
+        shop.pass_to("2027-03-03T09:30")
+
+        assert [(i.status, i.total) for i in shop.invoices()] == [("paid", 5)]
+
     def test_usage_below_zero_bills_nothing(self, shop, meter):
         shop.subscribe(shop.metered(meter, unit_amount=1))
         use(shop, "5")
@@ -213,6 +223,18 @@ class TestPayment:
         assert (declined.value.http_status, declined.value.code) == (402, "card_declined")
         shop.set_payment("")
         assert shop.client.v1.invoices.pay(unpaid.id).status == "paid"
+        assert shop.fresh(subscription).status == "active"
+
+    def test_only_the_latest_invoice_makes_it_active_again(self, shop):
+        subscription = shop.subscribe(shop.price(unit_amount=2000))
+        shop.set_payment("fail")
+        shop.pass_to("2027-03-31T10:30")
+        shop.set_payment("")
+        _, older, latest = shop.invoices()
+
+        shop.client.v1.invoices.pay(older.id)
+        assert shop.fresh(subscription).status == "past_due"
+        shop.client.v1.invoices.pay(latest.id)
         assert shop.fresh(subscription).status == "active"
 
     def test_it_is_tried_again_after_3_5_and_7_days(self, shop):

@@ -27,6 +27,7 @@ from metering.stripe_sync.standin.version import API_VERSION
 from tests.factories.standin import InProcessStandin, make_meter, report, summaries
 
 PARAMETER_TYPES = {
+    ("GET", "/v1/account"): typed.AccountRetrieveCurrentParams,
     ("POST", "/v1/customers"): typed.CustomerCreateParams,
     ("GET", "/v1/customers"): typed.CustomerListParams,
     ("GET", "/v1/customers/<id>"): typed.CustomerRetrieveParams,

@@ -248,6 +248,28 @@ class TestPeriods:
         assert span(shop.fresh(subscription))[0] == "2027-02-28T09:30"
         again.close()
 
+    def test_a_kill_at_any_moment_of_an_advance_is_made_up_for(self, tmp_path, standin, shop, base):
+        shop.subscribe(base)
+        journal = tmp_path / "journal.jsonl"
+        before = len(journal.read_bytes().splitlines())
+        shop.pass_to("2027-04-15")
+        expected = [(i.status, i.total, i.created, i.status_transitions.paid_at) for i in shop.invoices()]
+        standin.close()
+        lines = journal.read_bytes().splitlines(keepends=True)
+        assert len(lines) > before + 5
+
+        for kept in range(before + 1, len(lines) + 1):
+            folder = tmp_path / str(kept)
+            folder.mkdir()
+            (folder / journal.name).write_bytes(b"".join(lines[:kept]))
+            again = InProcessStandin(folder, START)
+            shop.client = again.client()
+
+            assert shop.client.v1.test_helpers.test_clocks.retrieve(shop.clock).frozen_time == at("2027-04-15")
+            found = [(i.status, i.total, i.created, i.status_transitions.paid_at) for i in shop.invoices()]
+            assert found == expected
+            again.close()
+
     def test_a_clock_goes_forward_only(self, shop):
         with pytest.raises(stripe.InvalidRequestError) as refused:
             shop.client.v1.test_helpers.test_clocks.advance(shop.clock, {"frozen_time": START})

@@ -12,6 +12,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from metering.stripe_sync.standin import (
+    account,
     checkout_sessions,
     customer_search,
     customers,
@@ -49,6 +50,7 @@ from metering.stripe_sync.standin.v2 import json_pairs
 from metering.stripe_sync.standin.version import API_VERSION
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *account.ENDPOINTS,
     *customers.ENDPOINTS,
     *customer_search.ENDPOINTS,
     *meters.ENDPOINTS,

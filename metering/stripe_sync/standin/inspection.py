@@ -16,6 +16,7 @@ from metering.stripe_sync.standin import error_reports
 from metering.stripe_sync.standin.clock import SETTINGS
 from metering.stripe_sync.standin.errors import ApiError
 from metering.stripe_sync.standin.faults import NO_FAULT_KIND, Fault
+from metering.stripe_sync.standin.invoicing import FINALIZATION
 from metering.stripe_sync.standin.meters import METERS
 from metering.stripe_sync.standin.service import Standin
 from metering.stripe_sync.standin.store import Change
@@ -107,6 +108,14 @@ def report_errors() -> Response:
     """Announces what was found wrong so far, without waiting."""
     _standin().act(error_reports.report_now)
     return errors()
+
+
+@views.post("/finalization")
+def set_finalization() -> Response:
+    """How long a renewal's invoice stays a draft that late usage is added to; Stripe allows up to 72 hours."""
+    seconds = _number(_json(), "seconds")
+    _standin().change_setting(Change(SETTINGS, FINALIZATION, {"seconds": seconds}))
+    return jsonify(seconds=seconds)
 
 
 def _standin() -> Standin:
