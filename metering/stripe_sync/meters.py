@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from metering.catalog import Catalog, Meter
 from metering.errors import ConfigurationError
-from metering.models import MeterRow, StripeMeter, StripeReport
+from metering.models import MeterRow, StripeMeter, StripePrice, StripeReport
 from metering.store.meters import meter_ids
 from metering.stripe_sync.gateway import MeterAtStripe, StripeGateway
 from metering.stripe_sync.sql import statement
@@ -76,9 +76,9 @@ def link_meters(
 ) -> int:
     """Write down the links, in the caller's transaction; how many are new, lead elsewhere or count otherwise now.
 
-    `units` says how many scaled units a Stripe meter counts as one, where that is not 1 (`stripe_sync.units`); once
-    anything was reported over a link, its unit stays. What was used before is noted for the ledger, so that it is owed;
-    writers of usage wait meanwhile.
+    `units` says how many scaled units a Stripe meter counts as one, where that is not 1 (`stripe_sync.units`); once a
+    meter has a price at Stripe, or anything was reported over its link, its unit stays. What was used before is noted
+    for the ledger, so that it is owed; writers of usage wait meanwhile.
 
     Raises:
         ConfigurationError: usage was already reported to another meter than the one that is named now.
@@ -117,6 +117,14 @@ def links_of(session: Session, account: str) -> dict[str, StripeMeter]:
     return {key: link for link, key in session.execute(query)}
 
 
+def is_settled(session: Session, link: StripeMeter) -> bool:
+    """Whether what it counts as one must stay: it was reported in, or a subscription may hold a price made for it."""
+    priced = exists().where(
+        StripePrice.account == link.account, StripePrice.meter == MeterRow.key, MeterRow.id == link.meter_id
+    )
+    return bool(session.scalar(select(priced))) or was_reported(session, link)
+
+
 def was_reported(session: Session, link: StripeMeter) -> bool:
     """Whether Stripe was told, or will be, of anything over a link."""
     reported = exists().where(StripeReport.account == link.account, StripeReport.meter_id == link.meter_id)
@@ -130,7 +138,7 @@ def _changed(session: Session, account: str, wanted: Mapping[int, tuple[MeterAtS
 
 
 def _differs(session: Session, link: StripeMeter, meter: MeterAtStripe, unit: Decimal) -> bool:
-    return link.stripe_id != meter.id or (link.unit != unit and not was_reported(session, link))
+    return link.stripe_id != meter.id or (link.unit != unit and not is_settled(session, link))
 
 
 def _refuse_to_move(session: Session, account: str, meters: Mapping[int, MeterAtStripe]) -> None:

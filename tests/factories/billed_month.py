@@ -56,6 +56,10 @@ class BilledMonth:
     catalog: Path | None = None
 
     def __post_init__(self) -> None:
+        self.use_catalog(self.catalog)
+
+    def use_catalog(self, catalog: Path | None) -> None:
+        self.catalog = catalog
         world = World(self.session, self.redis, load_catalog(self.catalog), now=BEGIN)
         world.initialise()
         self.books = Books(world, self.standin, self.engine)
@@ -110,6 +114,15 @@ def ours(bill: Estimate) -> dict[str, Decimal]:
         f"metering_meter_{line.meter}" if line.meter else f"metering_plan_{bill.plan}": line.amount
         for line in bill.lines
     }
+
+
+def as_table(bill: Estimate) -> str:
+    """The lines of a bill as the documentation shows them."""
+    rows = ["| line | used | amount |", "|---|---|---|"]
+    for line in bill.lines:
+        used = f"{round(line.usage.quantity, 6).normalize() + 0:,f} x {line.usage.unit}" if line.usage else ""
+        rows.append(f"| {line.name} | {used} | ${line.amount:,.2f} |")
+    return "\n".join([*rows, f"| **total** | | **${bill.total:,.2f}** |"])
 
 
 def _product(line: stripe.InvoiceLineItem) -> str:

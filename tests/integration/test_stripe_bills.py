@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from metering.embedded import Addresses
-from tests.factories.billed_month import BilledMonth, Used, ours
+from tests.factories.billed_month import BilledMonth, Used, as_table, ours
 from tests.factories.standin import StandinProcess
 
 GIB = 1024**3
@@ -57,6 +57,56 @@ def test_a_month_of_the_default_catalog(month: BilledMonth) -> None:
         "metering_meter_storage_bytes": "0.82",  # 400 GB x 84 hours / 730 = 46.03; 41.03 x 0.02
     }
     assert ours(bill) == {product: Decimal(amount) for product, amount in expected.items()}
+    assert month.invoiced() == ours(bill)
+
+
+EXAMPLES = {
+    "api_product": (
+        "business",
+        [
+            Used("request", 1_345_678),
+            Used("request", 1_000_000, 20),
+            Used("traffic", 25 * GIB, 3),
+            Used("mail", 12_000, 4),
+            Used("mail", 1, 5),
+        ],
+    ),
+    "storage": (
+        "standard",
+        [
+            Used("stored", 250 * GIB),
+            Used("stored", 500 * GIB, 10),
+            Used("operation", 1_234_567, 11),
+            Used("egress", 339 * GIB, 12),
+            Used("egress", GIB, 13),
+        ],
+    ),
+    "features": (
+        "team",
+        [Used("sso", 1, 10), Used("sso", 0, 20), Used("projects", 2), Used("projects", 7, 3), Used("projects", 1, 5)],
+    ),
+    "subscription_and_usage": (
+        "starter",
+        [
+            Used("seats", 2),
+            Used("seats", 5, 8),
+            Used("tokens", 3_456_789, 9),
+            Used("call_time", Decimal("12345.678"), 10),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_worked_examples(month: BilledMonth, name: str, project_root: Path) -> None:
+    """The documentation shows the bill that comes out, and Stripe invoices it."""
+    month.use_catalog(project_root / "examples" / "catalogs" / f"{name}.toml")
+    month.push()
+    plan, used = EXAMPLES[name]
+
+    bill = month.live(plan, used)
+
+    assert as_table(bill) in (project_root / "docs" / "pricing-examples.md").read_text()
     assert month.invoiced() == ours(bill)
 
 

@@ -17,13 +17,15 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from metering import failpoints
+from metering.catalog import load_catalog
 from metering.embedded import Addresses
 from metering.errors import Conflict
 from metering.models import AuditEntry, StripeMeter, StripePrice
 from metering.runtime import build_runtime
 from metering.settings import load_settings
 from metering.store.meters import meter_ids
-from metering.stripe_sync.gateway import STANDIN
+from metering.stripe_sync.gateway import STANDIN, connect
+from metering.stripe_sync.meters import find_meters, link_meters
 from metering.stripe_sync.prices import plan_of, prices_of
 from metering.stripe_sync.push.plan import changes
 from metering.stripe_sync.push.run import look, push
@@ -408,6 +410,38 @@ class TestMeters:
         units = {link.meter_id: link.unit for link in session.scalars(select(StripeMeter))}
         assert units[ids["storage_bytes"]] == Decimal("2821793.513472")
         assert {unit for id, unit in units.items() if id != ids["storage_bytes"]} == {1}
+
+    def test_a_link_from_before_that_was_never_used_counts_as_the_price_needs(
+        self, app: Flask, standin: StandinProcess, session: Session
+    ) -> None:
+        api = connect(KEY, standin=True, api_base=standin.url)
+        link_meters(session, STANDIN, find_meters(api, load_catalog(), {}, create=True))
+        assert {link.unit for link in session.scalars(select(StripeMeter))} == {1}
+        session.commit()
+
+        pushed(app)
+
+        units = [link.unit for link in session.scalars(select(StripeMeter).execution_options(populate_existing=True))]
+        assert sorted(units) == [1, 1, 1, 1, 1, Decimal("2821793.513472")]
+
+    def test_what_a_meter_counts_as_one_stays_once_it_has_a_price(
+        self, selling: Selling, stripe_client: stripe.StripeClient, session: Session
+    ) -> None:
+        """A subscription may hold the old price, which bills by the old unit."""
+        in_millions = (
+            'unit = "GB-month"                # 1024^3 bytes x 730 hours x 3600 seconds\nsize = 2_821_793_513_472_000',
+            'unit = "part"\nsize = 1_000_000',
+        )
+        with selling() as app:
+            pushed(app)
+        with selling(in_millions) as app:  # scaled units would do
+            said = run(app, "--dry-run", status=1).output
+
+        assert "prices.storage_bytes:" in said
+        assert "storage_bytes: Stripe counts it in units of 2821793.513472 already" in said
+        units = {link.meter_id: link.unit for link in session.scalars(select(StripeMeter))}
+        assert units[meter_ids(session)["storage_bytes"]] == Decimal("2821793.513472")
+        assert len(prices(stripe_client)) == len(METERS) + len(PLANS)
 
     def test_a_price_that_stripe_cannot_bill_is_named_by_its_path(
         self, selling: Selling, stripe_client: stripe.StripeClient

@@ -204,6 +204,20 @@ def test_a_month_of_storage_loses_less_than_a_millionth_of_a_cent(default_catalo
     assert D(stripe_bills(amounts, counted)) / 100 == price_line(price, sum(hours), meter, "USD").amount
 
 
+def test_six_gigabytes_for_a_month_in_numbers(default_catalog: Catalog) -> None:
+    """The figures of docs/stripe.md."""
+    meter, price = default_catalog.meters["storage_bytes"], default_catalog.prices["storage_bytes"]
+    unit = unit_of(default_catalog, meter)
+    hour = 6 * GIB * 3600
+    assert (hour, int(hour // unit), int(hour // unit) * MONTH_HOURS) == (23_192_823_398_400, 8_219_178, 6_115_068_432)
+
+    ours = (Fraction(hour * MONTH_HOURS) / Fraction(price.size) - 5) * 2
+    theirs = Fraction(6_115_068_432 - 5_000_000_000, 10**9) * 2
+
+    assert (f"{float(ours):.7f}", f"{float(theirs):.7f}") == ("2.2301370", "2.2301369")
+    assert stripe_bills(amounts_of(price, meter, unit, "USD"), 6_115_068_432) == 2
+
+
 def test_the_worst_case_of_a_month_of_storage_in_numbers(default_catalog: Catalog) -> None:
     """One byte-second less than the next unit in each hour: 0.0000015 cents less than was used, and never more."""
     meter, price = default_catalog.meters["storage_bytes"], default_catalog.prices["storage_bytes"]

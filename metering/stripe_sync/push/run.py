@@ -18,12 +18,13 @@ from metering.failpoints import visit
 from metering.models import AuditEntry
 from metering.runtime import Runtime
 from metering.stripe_sync.gateway import StripeApi
-from metering.stripe_sync.meters import link_meters, links_of, usable, was_reported
+from metering.stripe_sync.meters import is_settled, link_meters, links_of, usable
 from metering.stripe_sync.push.objects import act, find
 from metering.stripe_sync.push.plan import Action, Found, Step, changes, plan
 from metering.stripe_sync.push.stored import keep, kept_prices, kept_products
 from metering.stripe_sync.push.wanted import Wanted, wanted
 from metering.stripe_sync.reporting import gateway_for
+from metering.stripe_sync.terms import plainly
 from metering.stripe_sync.units import units_of
 
 
@@ -85,7 +86,7 @@ def _look(runtime: Runtime, session: Session, api: StripeApi) -> _Look:
     fixed = {
         key: link.unit
         for key, link in links.items()
-        if key in units and link.unit != units[key] and was_reported(session, link)
+        if key in units and link.unit != units[key] and is_settled(session, link)
     }
     needed = _wanted(catalog, units | fixed, fixed)
     products, prices = kept_products(session, api.account), kept_prices(session, api.account)
@@ -98,7 +99,7 @@ def _wanted(catalog: Catalog, units: Mapping[str, Decimal], fixed: Mapping[str, 
         return wanted(catalog, units)
     except ConfigurationError as error:
         stays = [
-            f"  {key}: was already reported in units of {unit}, and stays so; another unit needs a new meter"
+            f"  {key}: Stripe counts it in units of {plainly(unit)} already, and goes on so; another needs a new meter"
             for key, unit in sorted(fixed.items())
         ]
         raise ConfigurationError("\n".join([error.message, *stays])) from None
@@ -120,9 +121,10 @@ def _act(api: StripeApi, seen: _Look) -> list[Step]:
 
 def _keep(session: Session, api: StripeApi, seen: _Look, done: Sequence[Step]) -> None:
     ids = {step.key: step.id for step in done if step.id is not None and step.action is not Action.DEACTIVATE}
-    keep(session, api.account, seen.wanted, ids)
     meters = {
         meter.key: seen.found.meters.get(meter.key) or usable(meter.key, api.meter(ids[meter.key]))
         for meter in seen.wanted.meters
     }
-    link_meters(session, api.account, meters, seen.units)  # last: writers of usage wait for its locks
+    # Before the prices, which settle the units. Writers of usage wait from here on until the transaction ends.
+    link_meters(session, api.account, meters, seen.units)
+    keep(session, api.account, seen.wanted, ids)
