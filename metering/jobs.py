@@ -10,13 +10,14 @@ from functools import lru_cache
 import structlog
 from sqlalchemy import text
 
+from metering.accounts.in_force import put_in_force
 from metering.billing.periods import close_periods, customers_without_next, ensure_periods
 from metering.runtime import Runtime, build_runtime
 from metering.settings import load_settings
 from metering.store import accruals, schema
 from metering.store.last_used import carry_last_used
 from metering.store.state import touch
-from metering.stripe_sync import reporting
+from metering.stripe_sync import processing, reporting
 from metering.stripe_sync.gateway import StripeFailed
 
 QUEUE = "metering"
@@ -88,6 +89,25 @@ def report_to_stripe() -> int:
         return 0
 
 
+def process_stripe_event(row_id: int) -> int:
+    """Follow one of Stripe's events; enqueued as soon as it is stored."""
+    settled = processing.process(runtime(), row_id)
+    put_in_force(runtime())
+    return int(settled)
+
+
+def process_stripe_events() -> int:
+    """Follow the events that were not enqueued, or failed before; how many are settled now."""
+    try:
+        settled = processing.process_due(runtime())
+    except StripeFailed as error:
+        log.warning("stripe_unavailable", detail=error.message)  # they wait for the next round
+        return 0
+    if settled:
+        put_in_force(runtime())
+    return settled
+
+
 @dataclass(frozen=True, slots=True)
 class Recurring:
     """`job` runs every `seconds`."""
@@ -103,4 +123,5 @@ SCHEDULE = (
     Recurring(make_event_months, 3600),
     Recurring(carry_last_use, 15),
     Recurring(report_to_stripe, 30),
+    Recurring(process_stripe_events, 15),
 )

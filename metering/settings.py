@@ -16,6 +16,14 @@ from metering.errors import ConfigurationError
 DEVELOPMENT_SECRET = "development-secret-that-production-refuses"  # noqa: S105 - refused in production
 MIN_SECRET_LENGTH = 32
 DEVELOPMENT_FILE = "development.json"
+OWN_NAMES = {
+    "port",
+    "stripe_account_id",
+    "stripe_api_key",
+    "stripe_webhook_secret",
+    "stripe_webhook_thin_secret",
+}
+"""Settings whose variables do not begin with METERING_."""
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -61,6 +69,7 @@ class Settings(BaseSettings):
     stripe: Literal["off", "standin", "live"] = "off"
     stripe_api_key: SecretStr | None = _stripe("STRIPE_API_KEY")
     stripe_webhook_secret: SecretStr | None = _stripe("STRIPE_WEBHOOK_SECRET")
+    stripe_webhook_thin_secret: SecretStr | None = _stripe("STRIPE_WEBHOOK_THIN_SECRET")
     stripe_api_base: str | None = None
     stripe_summary_delay_seconds: Annotated[float, Field(ge=0)] | None = None
 
@@ -126,7 +135,7 @@ def _development_instance() -> dict[str, Any]:
         kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return {name: value for name, value in kept.items() if _variable(name) not in os.environ}
+    return {name: value for name, value in kept.items() if variable(name) not in os.environ}
 
 
 def keep_development_instance(settings: Settings) -> Path:
@@ -144,19 +153,15 @@ def keep_development_instance(settings: Settings) -> Path:
     return path
 
 
-def _variable(name: str) -> str:
+def variable(name: str) -> str:
     """The environment variable of a setting."""
-    return (
-        name.upper()
-        if name in ("stripe_api_key", "stripe_webhook_secret", "stripe_account_id", "port")
-        else (f"METERING_{name.upper()}")
-    )
+    return name.upper() if name in OWN_NAMES else f"METERING_{name.upper()}"
 
 
 def _explain(error: ValidationError) -> str:
     lines = ["The settings are wrong:"]
     for fault in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in fault["loc"])
-        shown = _variable(name) if name in Settings.model_fields else name
+        shown = variable(name) if name in Settings.model_fields else name
         lines.append(f"  {shown + ': ' if name else ''}{fault['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

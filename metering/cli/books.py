@@ -8,7 +8,7 @@ from flask.cli import AppGroup
 from sqlalchemy import select
 
 from metering.accounts.customers import find_customer
-from metering.billing.periods import zone
+from metering.billing.rhythm import zone
 from metering.cli.common import actor, current_metering, explained, json_option, print_json
 from metering.keeper import Keeper
 from metering.models import SetAside

@@ -7,6 +7,7 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy import select
 
+from metering.cli import stripe_events
 from metering.cli.common import actor, current_metering, explained, json_option, print_json
 from metering.models import Customer, MeterRow, StripeReport
 from metering.stripe_sync import ledger
@@ -19,7 +20,7 @@ SIGNS = {Action.CREATE: "+", Action.UPDATE: "~", Action.SAME: "=", Action.DEACTI
 
 def register(commands: AppGroup) -> None:
     group = AppGroup("stripe", help="What Stripe is told.")
-    for command in (report_now, list_parked, retry, write_off, push_catalog):
+    for command in (report_now, list_parked, retry, write_off, push_catalog, *stripe_events.COMMANDS):
         group.add_command(command)
     commands.add_command(group)
 

@@ -13,6 +13,7 @@ from metering.models.rollup import PeriodTotal, Rollup
 from metering.models.sample import SampleFile, SampleMessage
 from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport
 from metering.models.stripe_catalog import StripePrice, StripeProduct
+from metering.models.stripe_mirror import Invoice, StripeEvent, StripeSubscription
 from metering.models.user import ROLES, Membership, User
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "HeldEvent",
     "Identity",
     "Inbox",
+    "Invoice",
     "LedgerEntry",
     "Level",
     "Membership",
@@ -38,9 +40,11 @@ __all__ = [
     "SampleFile",
     "SampleMessage",
     "SetAside",
+    "StripeEvent",
     "StripeMeter",
     "StripePrice",
     "StripeProduct",
     "StripeReport",
+    "StripeSubscription",
     "User",
 ]

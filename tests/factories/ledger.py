@@ -17,6 +17,7 @@ from metering.stripe_sync.meters import find_meters, link_meters
 from metering.stripe_sync.sender import SendReport, send_due
 from tests.factories.forks import FORKS
 from tests.factories.standin import KEY, StandinProcess
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
 
 SETTLE_SECONDS = 120.0
@@ -45,7 +46,11 @@ class Books:
 
     def customer(self, key: str = "acme", plan: str = "enterprise", *, known: bool = True) -> Customer:
         stripe_id = self.gateway().ensure_customer(key, key.title()) if known else None
-        return self.world.customer(key, plan, stripe_customer_id=stripe_id)
+        customer = self.world.customer(key, plan, stripe_customer_id=stripe_id)
+        if known:
+            subscribed(self.world.session, customer, STANDIN)
+            self.world.session.commit()
+        return customer
 
     def tell_time(self) -> None:
         self.standin.set("clock", now=self.world.now.timestamp())

@@ -21,6 +21,7 @@ from metering.stripe_sync.gateway import STANDIN
 from metering.stripe_sync.ledger import forget_old_changes, owe, retry, write_off
 from tests.factories.ledger import SETTLE_SECONDS, Books, at_hour
 from tests.factories.standin import StandinProcess
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import START, World
 
 
@@ -204,6 +205,7 @@ class TestOwing:
         assert books.status().owed_hours == 0
 
         ours.stripe_customer_id = books.gateway().ensure_customer("local", "Local")
+        subscribed(books.world.session, ours, STANDIN)
         books.world.session.commit()
         books.report_hours()
         assert books.counted() == books.used() != {}

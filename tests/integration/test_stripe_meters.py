@@ -18,6 +18,7 @@ from metering.stripe_sync.ledger import owe
 from metering.stripe_sync.meters import find_meters, ids_from, link_meters
 from tests.factories.ledger import SETTLE_SECONDS, Books
 from tests.factories.standin import StandinProcess
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
 
 
@@ -65,10 +66,11 @@ def test_a_meter_that_was_reported_to_never_moves(books: Books) -> None:
 
 
 def test_each_account_has_a_ledger_of_its_own(books: Books) -> None:
-    books.customer()
+    acme = books.customer()
     books.use(5)
     books.report_hours()
     session = books.world.session
+    subscribed(session, acme, "live:acct_1")
     links = session.query(StripeMeter).all()
     meter = {link.meter_id: link for link in links}[meter_ids(session)["api_call"]]
     other = MeterAtStripe("mtr_live", meter.event_name, "sum", True, "stripe_customer_id", "value")

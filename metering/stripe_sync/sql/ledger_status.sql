@@ -3,7 +3,14 @@ SELECT
         SELECT count(*)
         FROM stripe_changes d
         JOIN customers c ON c.id = d.customer_id AND c.stripe_customer_id IS NOT NULL
-        WHERE d.account = :account AND d.hour <= :newest
+        JOIN periods p ON p.id = d.period_id
+        WHERE d.account = :account AND d.hour <= :newest AND EXISTS (
+            SELECT FROM stripe_subscriptions s
+            WHERE s.account = d.account AND s.customer_id = d.customer_id
+                AND s.status NOT IN ('incomplete', 'incomplete_expired')
+                AND s.starts_at <= greatest(d.hour, p.starts_at)
+                AND (s.ended_at IS NULL OR s.ended_at > greatest(d.hour, p.starts_at))
+        )
     ) AS owed_hours,
     (
         SELECT count(*)

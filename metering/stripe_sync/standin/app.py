@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from metering.stripe_sync.standin import (
     account,
     checkout_sessions,
+    customer_search,
     customers,
     error_reports,
     event_destinations,
@@ -51,6 +52,7 @@ from metering.stripe_sync.standin.version import API_VERSION
 ENDPOINTS: tuple[Endpoint, ...] = (
     *account.ENDPOINTS,
     *customers.ENDPOINTS,
+    *customer_search.ENDPOINTS,
     *meters.ENDPOINTS,
     *meter_events.ENDPOINTS,
     *event_summaries.ENDPOINTS,

@@ -1,6 +1,7 @@
 -- Stripe was told, or will be, of every unit that is stored: what is not reported has a note that the hour has changed.
 -- A Stripe meter may count several scaled units as one; an hour owes the whole ones.
--- Hours that Stripe would refuse as too old are left out; accruals that are being closed anew have no row meanwhile.
+-- It is owed what was used while a customer was subscribed. Hours that Stripe would refuse as too old are left out;
+-- accruals that are being closed anew have no row meanwhile.
 SELECT c.key AS customer, m.key AS meter, s.account || ' hour ' || u.hour AS detail,
     div(u.units, s.unit) AS expected, coalesce(l.reported, 0) AS actual
 FROM (
@@ -14,6 +15,11 @@ FROM (
 JOIN stripe_meters s USING (meter_id)
 JOIN customers c ON c.id = u.customer_id AND c.stripe_customer_id IS NOT NULL
 JOIN meters m ON m.id = u.meter_id
+JOIN periods p ON p.id = u.period_id
+JOIN stripe_subscriptions b
+    ON b.account = s.account AND b.customer_id = u.customer_id AND b.status NOT IN ('incomplete', 'incomplete_expired')
+    AND b.starts_at <= greatest(u.hour, p.starts_at)
+    AND (b.ended_at IS NULL OR b.ended_at > greatest(u.hour, p.starts_at))
 LEFT JOIN stripe_ledger l
     ON l.account = s.account AND l.customer_id = u.customer_id AND l.meter_id = u.meter_id
     AND l.period_id = u.period_id AND l.hour = u.hour
