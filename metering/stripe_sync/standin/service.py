@@ -132,12 +132,13 @@ class Standin:
 
 
 def _run(endpoint: Endpoint, call: Call, fault: Fault) -> Answer:
-    """A refusal leaves no changes; a fault after the run leaves them, and only the answer is an error."""
+    """A refusal leaves no changes unless it says so; after a fault `after` the run they stay, only the answer fails."""
     try:
         fault.on_run("before")
         answer = Answer(200, call.shown(endpoint.run(call), call.params.get("expand", ())))
     except ApiError as error:
-        call.changes.clear()
+        if not error.leaves_changes:
+            call.changes.clear()
         return error.answer()
     try:
         fault.on_run("after")
