@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from metering.errors import Conflict, NotFound
 from metering.models import AuditEntry, StripeEvent
+from metering.stripe_sync.sql import statement
 from metering.stripe_sync.webhooks import Incoming
 
 LEASE = timedelta(minutes=6)
@@ -144,7 +145,9 @@ def forget_settled(session: Session, now: datetime) -> int:
 
 
 def counts(session: Session) -> dict[str, int]:
-    """How many events wait, were tried in vain at least once and wait, and were given up."""
+    """How many events wait, of those how many were tried in vain, and how many were given up; and how many customers
+    that Stripe knows have usage and no subscription, so that nothing of it is reported.
+    """
     tried = StripeEvent.attempts > 0
     row = session.execute(
         select(
@@ -153,4 +156,10 @@ def counts(session: Session) -> dict[str, int]:
             func.count().filter(StripeEvent.state == "failed"),
         ).where(StripeEvent.state.in_(("waiting", "failed")))
     ).one()
-    return {"events_waiting": row[0], "events_retried": row[1], "events_failed": row[2]}
+    unsold = session.scalar(statement("unsold_customers"))
+    return {
+        "events_waiting": row[0],
+        "events_retried": row[1],
+        "events_failed": row[2],
+        "customers_without_subscription": int(unsold or 0),
+    }
