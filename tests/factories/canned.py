@@ -1,10 +1,7 @@
 """A Stripe that answers with documents that a test lays out: for states that take long to reach at a stand-in."""
 
-import copy
 import json
 from datetime import datetime
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import stripe
@@ -47,39 +44,65 @@ class CannedStripe(stripe.HTTPClient):
         """Nothing is open."""
 
 
-@cache
-def _samples() -> dict[str, Any]:
-    """Stripe's sample objects."""
-    found: dict[str, Any] = json.loads((Path(__file__).parent / "stripe_samples.json").read_text())
-    return found
-
-
 def subscription(
     start: datetime, end: datetime, *, id: str = "sub_1", plan: str | None = "pro", **changed: Any
 ) -> dict[str, Any]:
     """A subscription as Stripe shows one, with one item whose period is `[start, end)`."""
-    made = copy.deepcopy(_samples()["subscription"])
-    item = made["items"]["data"][0]
-    item["current_period_start"], item["current_period_end"] = int(start.timestamp()), int(end.timestamp())
-    made |= {
+    starts, ends = int(start.timestamp()), int(end.timestamp())
+    price = {
+        "id": "price_1",
+        "object": "price",
+        "recurring": {"interval": "month", "interval_count": 1},
+        "metadata": {},
+    }
+    item = {
+        "id": "si_1",
+        "object": "subscription_item",
+        "current_period_start": starts,
+        "current_period_end": ends,
+        "price": price,
+    }
+    return {
         "id": id,
+        "object": "subscription",
+        "livemode": False,
         "customer": CUSTOMER,
         "status": "active",
-        "start_date": int(start.timestamp()),
-        "billing_cycle_anchor": int(start.timestamp()),
+        "start_date": starts,
+        "billing_cycle_anchor": starts,
         "ended_at": None,
         "cancel_at": None,
         "canceled_at": None,
         "cancel_at_period_end": False,
         "pause_collection": None,
+        "items": {"object": "list", "data": [item], "has_more": False},
         "metadata": {"metering_plan": plan} if plan else {},
-    }
-    return made | changed
+    } | changed
 
 
 def customer(key: str, id: str = CUSTOMER) -> dict[str, Any]:
-    return copy.deepcopy(_samples()["customer"]) | {"id": id, "metadata": {"metering_customer": key}}
+    return {"id": id, "object": "customer", "livemode": False, "metadata": {"metering_customer": key}}
 
 
 def invoice(id: str = "in_1", **changed: Any) -> dict[str, Any]:
-    return copy.deepcopy(_samples()["invoice"]) | {"id": id, "customer": CUSTOMER} | changed
+    return {
+        "id": id,
+        "object": "invoice",
+        "livemode": False,
+        "customer": CUSTOMER,
+        "number": None,
+        "status": "draft",
+        "currency": "usd",
+        "total": 0,
+        "amount_due": 0,
+        "amount_paid": 0,
+        "created": 1_790_000_000,
+        "period_start": 1_790_000_000,
+        "period_end": 1_790_000_000,
+        "hosted_invoice_url": None,
+        "invoice_pdf": None,
+        "status_transitions": {"finalized_at": None, "paid_at": None, "voided_at": None},
+        "parent": None,
+        "lines": {"object": "list", "data": [], "has_more": False},
+        "metadata": {},
+    } | changed
