@@ -1,10 +1,11 @@
--- Closed hours that changed, of customers that Stripe knows. The order keeps concurrent callers apart from each other;
+-- Closed hours that changed, of customers that Stripe knows. An hour within which its period ends is closed with that. The order keeps concurrent callers apart from each other;
 -- a note that somebody is just writing is left for the next time.
 WITH taken AS (
     SELECT d.account, d.customer_id, d.meter_id, d.period_id, d.hour
     FROM stripe_changes d
     JOIN customers c ON c.id = d.customer_id AND c.stripe_customer_id IS NOT NULL
-    WHERE d.account = :account AND d.hour <= :newest
+    JOIN periods p ON p.id = d.period_id
+    WHERE d.account = :account AND least(d.hour + interval '1 hour', p.ends_at) <= :closed_by
     ORDER BY d.customer_id, d.meter_id, d.period_id, d.hour
     LIMIT :limit
     FOR UPDATE OF d SKIP LOCKED
