@@ -11,7 +11,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from metering.errors import Conflict
-from metering.models import AuditEntry, Customer, StripeMeter, StripeReport
+from metering.models import AuditEntry, Customer, LedgerEntry, StripeMeter, StripeReport
 from metering.settings import Settings
 from metering.stripe_sync.gateway import NoSuchCustomer, StripeGateway
 from metering.stripe_sync.ledger import hold_writers
@@ -54,10 +54,10 @@ def relink(
 
 
 def _other_ids(session: Session, customer: Customer, stripe_id: str | None) -> Sequence[str]:
-    """The ids, besides the one it is to have, under which it has report rows that nobody has written off."""
+    """The ids, besides the one it is to have, under which it has report rows that stand."""
     query = (
         select(StripeReport.stripe_customer_id)
-        .where(StripeReport.customer_id == customer.id, StripeReport.state != "written_off")
+        .where(StripeReport.customer_id == customer.id, StripeReport.state.not_in(("written_off", "withdrawn")))
         .distinct()
         .order_by(StripeReport.stripe_customer_id)
     )
@@ -73,6 +73,8 @@ def _take_back(session: Session, gateway: StripeGateway, customer: Customer, oth
             f"usage of this customer was reported under {other}, which Stripe knows: another id would split its bill",
             customer=customer.key,
         )
+    entries = select(LedgerEntry).where(LedgerEntry.account == gateway.account, LedgerEntry.customer_id == customer.id)
+    session.execute(entries.order_by(*LedgerEntry.__table__.primary_key).with_for_update())
     keys = {
         "account": gateway.account,
         "customer_id": customer.id,
