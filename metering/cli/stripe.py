@@ -1,6 +1,5 @@
-"""`stripe`: report now, and decide on rows that Stripe refused."""
+"""`stripe`: report now, see where that stands, and decide on rows that are parked."""
 
-from collections import Counter
 from dataclasses import asdict
 
 import click
@@ -9,18 +8,17 @@ from sqlalchemy import select
 
 from metering.cli import stripe_events
 from metering.cli.common import actor, current_metering, explained, json_option, print_json
+from metering.cli.push import push_catalog
+from metering.cli.reconcile import reconcile_command, status
 from metering.models import Customer, MeterRow, StripeReport
-from metering.stripe_sync import ledger
-from metering.stripe_sync.push.plan import Action, Step, changes
-from metering.stripe_sync.push.run import look, push
+from metering.stripe_sync import decisions, stops
 from metering.stripe_sync.reporting import report
-
-SIGNS = {Action.CREATE: "+", Action.UPDATE: "~", Action.SAME: "=", Action.DEACTIVATE: "-"}
 
 
 def register(commands: AppGroup) -> None:
     group = AppGroup("stripe", help="What Stripe is told.")
-    for command in (report_now, list_parked, retry, write_off, push_catalog, *stripe_events.COMMANDS):
+    own = (report_now, status, reconcile_command, list_parked, retry, write_off, settle, resume, push_catalog)
+    for command in (*own, *stripe_events.COMMANDS):
         group.add_command(command)
     commands.add_command(group)
 
@@ -37,7 +35,10 @@ def report_now(open_hours: bool, as_json: bool) -> None:
         return
     if current_metering().settings.stripe == "off":
         click.echo("METERING_STRIPE is off: nothing is reported", err=True)
-    click.echo(f"{sent.accepted} accepted, {sent.postponed} postponed, {sent.parked} parked")
+    click.echo(
+        f"{sent.accepted} accepted, {sent.cancelled} taken back, {sent.looked_up} looked up, "
+        f"{sent.postponed} postponed, {sent.parked} parked"
+    )
     if sent.stopped:
         raise click.ClickException(f"sending stopped: {sent.stopped}")
 
@@ -81,7 +82,7 @@ def retry(number: int) -> None:
     """Send a parked row again, after its cause was mended."""
     runtime = current_metering().runtime
     with explained(), runtime.transaction() as session:
-        ledger.retry(session, number, now=runtime.clock(), actor=actor())
+        decisions.retry(session, number, now=runtime.clock(), actor=actor())
     click.echo(f"row {number} waits to be sent", err=True)
 
 
@@ -92,43 +93,26 @@ def write_off(number: int, note: str) -> None:
     """Decide that Stripe will not be told of a parked row."""
     runtime = current_metering().runtime
     with explained(), runtime.transaction() as session:
-        ledger.write_off(session, number, note=note, now=runtime.clock(), actor=actor())
+        decisions.write_off(session, number, note=note, now=runtime.clock(), actor=actor())
     click.echo(f"row {number} written off", err=True)
 
 
-@click.command("push")
-@click.option("--dry-run", is_flag=True, help="Show what there is to do, and do nothing.")
-@click.option("--yes", is_flag=True, help="Do it without asking.")
-@json_option
-def push_catalog(dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Make the catalog's meters, products and prices at Stripe, or find those that are there.
-
-    Nothing is deleted, and no price is changed: a new one takes its place, and old subscriptions keep theirs.
-    """
+@click.command("settle")
+@click.argument("number", type=int)
+@click.option("--counted/--not-counted", required=True, help="Whether Stripe has it; if not, a new row is sent.")
+@click.option("--note", required=True, help="How you know: it stands in the audit log.")
+def settle(number: int, counted: bool, note: str) -> None:
+    """Decide on a parked row of which nobody knows whether Stripe counted it."""
     runtime = current_metering().runtime
-    with explained():
-        steps = look(runtime)
-        wanted = changes(steps)
-        if not as_json:
-            _show(steps)
-        if not dry_run:
-            if wanted and not yes:
-                click.confirm("Do this at Stripe?", abort=True, err=True)
-            steps = push(runtime, wanted, actor=actor())
-    if as_json:
-        print_json({"done": not dry_run, "steps": [_plain(step) for step in steps]})
-    elif wanted:
-        click.echo("nothing was done" if dry_run else "done", err=True)
+    with explained(), runtime.transaction() as session:
+        decisions.settle(session, number, counted=counted, note=note, now=runtime.clock(), actor=actor())
+    click.echo(f"row {number} is {'accepted' if counted else 'replaced by what its hour owes now'}", err=True)
 
 
-def _show(steps: list[Step]) -> None:
-    """The steps as a diff, those that do nothing as a number."""
-    for step in changes(steps):
-        click.echo(f"{SIGNS[step.action]} {step.kind:<8} {step.key}  {step.says}")
-    counts = Counter(step.action for step in steps)
-    said = [f"{counts[action]} to {action}" for action in Action if action is not Action.SAME and counts[action]]
-    click.echo(", ".join([*said, f"{counts[Action.SAME]} as they are"]) if said else "nothing to do")
-
-
-def _plain(step: Step) -> dict[str, object]:
-    return {"action": step.action, "kind": step.kind, "key": step.key, "id": step.id, "says": step.says}
+@click.command("resume")
+def resume() -> None:
+    """Try the key again that Stripe refused, after mending what it may do."""
+    runtime = current_metering().runtime
+    with explained(), runtime.transaction() as session:
+        was_stopped = stops.resume(session, runtime.settings, now=runtime.clock(), actor=actor())
+    click.echo("reporting goes on" if was_stopped else "this key was not stopped", err=True)

@@ -9,9 +9,10 @@ from metering.models.intake import AuditEntry, Correction, Inbox, PartitionRow, 
 from metering.models.level import Accrual, Level
 from metering.models.meter import MeterRow
 from metering.models.period import Period
+from metering.models.reconciliation import ReconciledDifference, Reconciliation
 from metering.models.rollup import PeriodTotal, Rollup
 from metering.models.sample import SampleFile, SampleMessage
-from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport
+from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport, StripeStop
 from metering.models.stripe_catalog import StripePrice, StripeProduct
 from metering.models.stripe_mirror import Invoice, StripeEvent, StripeSubscription
 from metering.models.user import ROLES, Membership, User
@@ -36,6 +37,8 @@ __all__ = [
     "PartitionRow",
     "Period",
     "PeriodTotal",
+    "ReconciledDifference",
+    "Reconciliation",
     "Rollup",
     "SampleFile",
     "SampleMessage",
@@ -45,6 +48,7 @@ __all__ = [
     "StripePrice",
     "StripeProduct",
     "StripeReport",
+    "StripeStop",
     "StripeSubscription",
     "User",
 ]

@@ -41,11 +41,15 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`reason` is Stripe's own words, without any key, and `already` says that an earlier sending had counted."""
+    """`reason` is Stripe's own words, without any key, and `already` says that an earlier sending had counted.
+
+    `concerns_one_object`: a 429 because several calls were about the same object at once; others may go on.
+    """
 
     fate: Fate
     reason: str = ""
     already: bool = False
+    concerns_one_object: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +75,20 @@ class StripeFailed(MeteringError):
         self.outcome = outcome
 
 
+class KeyRefused(ConfigurationError):
+    """Stripe does not take the key, or does not say whose it is: nothing can be sent until an operator acts."""
+
+
 class StripeGateway(Protocol):
     """All that reporting needs of Stripe. Calls other than `send_meter_event` raise StripeFailed."""
 
     @property
     def account(self) -> str:
         """The account and mode that ledgers are kept by: `standin`, `test:acct_…` or `live:acct_…`."""
+
+    @property
+    def client(self) -> stripe.StripeClient:
+        """For calls that have modules of their own."""
 
     def send_meter_event(
         self, event_name: str, payload: Mapping[str, str], *, identifier: str, timestamp: int, idempotency_key: str
@@ -255,7 +267,8 @@ def outcome_of(error: stripe.StripeError, identifier: str | None = None) -> Outc
         case stripe.RateLimitError():
             # `error.code` is None on a 429 (observed); the reason stands in a header alone.
             said = (error.headers or {}).get("stripe-rate-limited-reason", "")
-            return Outcome(Fate.RATE_LIMITED, f"rate limited ({said or 'no reason given'})")
+            one = said == "resource-specific"
+            return Outcome(Fate.RATE_LIMITED, f"rate limited ({said or 'no reason given'})", concerns_one_object=one)
         case stripe.InvalidRequestError() if identifier is not None and reason == DUPLICATE.format(identifier):
             return Outcome(Fate.ACCEPTED, reason, already=True)
         case stripe.InvalidRequestError() | stripe.IdempotencyError():
@@ -270,7 +283,7 @@ def _account_id(client: stripe.StripeClient) -> str:
     try:
         return client.v1.accounts.retrieve_current().id
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
-        raise ConfigurationError(
+        raise KeyRefused(
             f"Stripe does not say which account STRIPE_API_KEY belongs to ({error.user_message}); "
             "for a restricted key set STRIPE_ACCOUNT_ID"
         ) from None

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from metering.catalog import Catalog, Meter, Price
 from metering.catalog.aggregations import EXACT
-from metering.stripe_sync.terms import SCALED_UNIT, Amounts, Inexpressible, amounts_of
+from metering.stripe_sync.terms import SCALED_UNIT, Inexpressible, amounts_of
 
 FINEST, COARSEST = 9, 6
 """A charged unit is counted in 10^-9 where the prices' decimal places allow it, in 10^-6 at the worst."""
@@ -63,11 +63,6 @@ def units_of(catalog: Catalog) -> Mapping[str, Decimal]:
     return {meter.key: unit_of(catalog, meter) for meter in catalog.meters.values() if meter.counts_live}
 
 
-def amounts_in_use(one: PriceInUse, unit: Decimal, currency: str) -> Amounts:
-    """Raises Inexpressible."""
-    return amounts_of(one.price, one.meter, unit, currency)
-
-
 def _units(meter: Meter, prices: Sequence[PriceInUse]) -> Iterator[Decimal]:
     yield SCALED_UNIT
     sizes = list(dict.fromkeys(one.price.size for one in prices))
@@ -78,7 +73,7 @@ def _units(meter: Meter, prices: Sequence[PriceInUse]) -> Iterator[Decimal]:
 
 def _can_be_said(one: PriceInUse, unit: Decimal, currency: str) -> bool:
     try:
-        amounts_in_use(one, unit, currency)
+        amounts_of(one.price, one.meter, unit, currency)
     except Inexpressible:
         return False
     return True

@@ -14,11 +14,10 @@ from sqlalchemy.orm import Session
 
 from metering.errors import ConfigurationError
 from metering.runtime import Runtime
-from metering.settings import Settings
 from metering.store.verify import MOST, Check, Difference
+from metering.stripe_sync.claims import SessionFactory
 from metering.stripe_sync.gateway import Fate, StripeFailed, StripeGateway
-from metering.stripe_sync.reporting import gateway_for
-from metering.stripe_sync.sender import SessionFactory
+from metering.stripe_sync.reporting import gateway_for, summary_delay_seconds
 from metering.stripe_sync.sql import statement
 
 NAME = "stripe"
@@ -71,13 +70,6 @@ def verify_stripe(runtime: Runtime) -> Check | None:
     except (StripeFailed, ConfigurationError) as error:
         return Check(NAME, CLAIM, (), fault=error.message)
     return Check(NAME, CLAIM, tuple(found[:MOST]))
-
-
-def summary_delay_seconds(settings: Settings) -> float:
-    """How long an accepted row may take to show in Stripe's summaries, which are eventually consistent."""
-    if settings.stripe_summary_delay_seconds is not None:
-        return settings.stripe_summary_delay_seconds
-    return 0.0 if settings.stripe == "standin" else 600.0
 
 
 def differences(sessions: SessionFactory, gateway: StripeGateway, *, settled_by: datetime) -> list[Difference]:

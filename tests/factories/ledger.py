@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session, sessionmaker
@@ -73,9 +74,9 @@ class Books:
         session.commit()
         return made
 
-    def send(self, gateway: StripeApi | None = None, limit: int = 1000) -> SendReport:
+    def send(self, gateway: StripeApi | None = None, limit: int = 1000, **more: Any) -> SendReport:
         gateway = gateway or self.gateway()
-        return send_due(self.sessions, gateway, clock=lambda: self.world.now, limit=limit, jitter=lambda: 0.5)
+        return send_due(self.sessions, gateway, clock=lambda: self.world.now, limit=limit, jitter=lambda: 0.5, **more)
 
     def report_hours(self, **delta: float) -> SendReport:
         """What happens every hour: time passes, the ledger is written, the sender runs."""
@@ -124,9 +125,9 @@ class Books:
         return {key: units for key, units in found.items() if units}
 
     def check(self) -> None:
-        """The invariant: reported is the sum of the report rows."""
+        """The invariant: reported is the sum of the report rows but those that were withdrawn."""
         sums: dict[tuple[int, int, int, datetime], int] = defaultdict(int)
-        for row in self.rows():
+        for row in (row for row in self.rows() if row.state != "withdrawn"):
             sums[row.customer_id, row.meter_id, row.period_id, row.hour] += row.value
         query = select(LedgerEntry).execution_options(populate_existing=True)
         for entry in self.world.session.scalars(query):

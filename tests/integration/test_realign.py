@@ -229,7 +229,7 @@ def test_a_shorter_period_than_was_planned_gives_up_what_lies_beyond(
 def test_whatever_happens_around_the_cut_every_unit_is_counted_once_where_its_time_lies(
     world: World, engine: Engine
 ) -> None:
-    """Given usage of all kinds around cuts, drained or not, when subscriptions begin, are reset and end in any order, then
+    """Given usage of all kinds around cuts, when subscriptions begin, are reset and end in any order, then
     the books agree and nothing was lost or counted twice."""
     chance = random.Random(20261125)
     names = [f"c{number}" for number in range(12)]

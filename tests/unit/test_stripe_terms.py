@@ -235,6 +235,24 @@ def test_the_worst_case_of_a_month_of_storage_in_numbers(default_catalog: Catalo
     assert price_line(price, hour * MONTH_HOURS, meter, "USD").amount == D("0.03")
 
 
+@given(
+    hours=st.lists(st.integers(0, 5 * 10**12), min_size=1, max_size=MONTH_HOURS),
+    amount=st.decimals(0, 1000, places=3),
+    included=st.integers(0, 1000),
+)
+def test_what_is_lost_by_rounding_hours_down_is_bounded(hours: list[int], amount: Decimal, included: int) -> None:
+    price = Price(unit="GB", size=D(GIB), amount=amount, included=D(included))
+    unit = D(GIB).scaleb(-9)
+    terms = amounts_of(price, CALLS, unit, "USD")
+    counted = sum(int(used // unit) for used in hours)
+
+    ours = max(Fraction(0), Fraction(sum(hours), GIB) - included) * Fraction(amount) * 100
+    theirs = max(0, counted - included * 10**9) * Fraction(amount) * 100 / 10**9
+
+    assert 0 <= ours - theirs <= len(hours) * Fraction(amount) * 100 / 10**9
+    assert abs(D(stripe_bills(terms, counted)) / 100 - price_line(price, sum(hours), CALLS, "USD").amount) <= D("0.01")
+
+
 def test_digits_are_written_without_an_exponent() -> None:
     assert plainly(D("0.000000002")) == "0.000000002"
     assert plainly(D("1E+3")) == "1000"

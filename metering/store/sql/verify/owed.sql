@@ -1,7 +1,8 @@
 -- Stripe was told, or will be, of every unit that is stored: what is not reported has a note that the hour has changed.
 -- A Stripe meter may count several scaled units as one; an hour owes the whole ones.
 -- It is owed what was used while a customer was subscribed. Hours that Stripe would refuse as too old are left out;
--- accruals that are being closed anew have no row meanwhile.
+-- accruals that are being closed anew have no row meanwhile, and an hour of which a row is being taken back at Stripe is
+-- looked at again when that is done.
 SELECT c.key AS customer, m.key AS meter, s.account || ' hour ' || u.hour AS detail,
     div(u.units, s.unit) AS expected, coalesce(l.reported, 0) AS actual
 FROM (
@@ -27,4 +28,9 @@ LEFT JOIN stripe_changes n
     ON n.account = s.account AND n.customer_id = u.customer_id AND n.meter_id = u.meter_id
     AND n.period_id = u.period_id AND n.hour = u.hour
 WHERE coalesce(l.reported, 0) <> div(u.units, s.unit) AND n.hour IS NULL AND u.hour > now() - interval '34 days'
+    AND NOT EXISTS (
+        SELECT FROM stripe_reports r
+        WHERE r.state = 'cancelling' AND (r.account, r.customer_id, r.meter_id, r.period_id, r.hour)
+            = (l.account, l.customer_id, l.meter_id, l.period_id, l.hour)
+    )
 LIMIT :most
