@@ -13,9 +13,10 @@ import requests
 import stripe
 
 from tests.factories.receiver import Receiver
-from tests.factories.standin import DAY, StandinProcess, make_meter
+from tests.factories.standin import DAY, HOUR, InProcessStandin, StandinProcess, make_meter
 
 SUCCESS = "http://app.example/back?session={CHECKOUT_SESSION_ID}"
+NOW = 1_800_000_000
 CANCEL = "http://app.example/plans"
 
 
@@ -311,25 +312,24 @@ class TestPortal:
             assert refused.value.param == param
 
 
-def test_an_open_session_expires_by_the_clock(tmp_path: Path):
-    standin = StandinProcess(tmp_path / "store")
+def test_an_open_session_expires_by_the_clock_at_its_very_second(tmp_path: Path):
+    standin = InProcessStandin(tmp_path, NOW)
     client = standin.client()
     product = client.v1.products.create({"name": "Pro"}).id
     price = client.v1.prices.create(
         {"product": product, "currency": "usd", "unit_amount": 1, "recurring": {"interval": "month"}}
     ).id
-    receiver = Receiver()
-    client.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["checkout.session.expired"]})
-    session = client.v1.checkout.sessions.create(
-        {"mode": "subscription", "line_items": [{"price": price, "quantity": 1}], "success_url": SUCCESS}
-    )
+    params: Any = {"mode": "subscription", "line_items": [{"price": price, "quantity": 1}], "success_url": SUCCESS}
+    session = client.v1.checkout.sessions.create({**params, "expires_at": NOW + HOUR})
 
-    standin.set("clock", advance_seconds=DAY)
+    standin.now = NOW + HOUR - 1
+    assert client.v1.checkout.sessions.retrieve(session.id).status == "open"
+    standin.now = NOW + DAY
+    assert client.v1.checkout.sessions.retrieve(session.id).status == "expired"
 
-    (arrival,) = receiver.wait_for(1)
-    standin.kill()
-    receiver.close()
-    assert arrival.event["data"]["object"]["id"] == session.id
+    (event,) = client.v1.events.list({"type": "checkout.session.expired"}).data
+    standin.close()
+    assert (event.data.object.id, event.created) == (session.id, NOW + HOUR)
 
 
 def test_the_overview_shows_customers_subscriptions_invoices_events_and_deliveries(standin, client, checkout, customer):

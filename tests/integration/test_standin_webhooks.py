@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -250,6 +253,51 @@ class TestDelivery:
         assert deliveries(standin)[0]["status"] == "failed"
 
 
+class TestCommand:
+    """`python -m metering.stripe_sync.standin` as `make run` starts it."""
+
+    def command(self, store: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
+        arguments = [sys.executable, "-m", "metering.stripe_sync.standin", "--port", "0", "--store", str(store)]
+        return subprocess.Popen(
+            [*arguments, *options],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def test_it_delivers_both_kinds_to_the_urls_it_was_given(self, tmp_path, receiver):
+        running = self.command(
+            tmp_path,
+            "--snapshots-to",
+            receiver.url,
+            "--thin-to",
+            receiver.url,
+            STRIPE_WEBHOOK_SECRET="whsec_snapshots",
+            STRIPE_WEBHOOK_THIN_SECRET="whsec_thin",
+        )
+        assert running.stdout
+        url = running.stdout.readline().split()[-1]
+        client = stripe.StripeClient("sk_test_any", base_addresses={"api": url})
+        make_meter(client, "api_call")
+        report(client, "cus_none", int(time.time()))
+
+        made, failed = receiver.wait_for(2)
+        running.terminate()
+        _, said = running.communicate(timeout=PATIENCE_SECONDS)
+
+        assert (running.returncode, said) == (0, "")
+        client.construct_event(made.body, made.signature, "whsec_snapshots")
+        client.parse_event_notification(failed.body, failed.signature, "whsec_thin")
+
+    def test_it_does_not_start_without_the_secret(self, tmp_path, receiver):
+        running = self.command(tmp_path, "--thin-to", receiver.url, STRIPE_WEBHOOK_THIN_SECRET="")
+
+        _, said = running.communicate(timeout=PATIENCE_SECONDS)
+
+        assert (running.returncode, "STRIPE_WEBHOOK_THIN_SECRET must hold" in said) == (1, True)
+
+
 class TestControls:
     @pytest.fixture
     def made(self, client, receiver) -> list[str]:
@@ -296,9 +344,8 @@ class TestControls:
 
     @pytest.mark.parametrize("payload", ["snapshot", "thin"])
     def test_a_destination_may_be_given_its_secret_beforehand(self, standin, client, receiver, payload):
-        wanted = {"url": receiver.url, "payload": payload}
-        first = standin.set("webhooks/destinations", **wanted, secret="whsec_before")
-        again = standin.set("webhooks/destinations", **wanted, secret="whsec_chosen")
+        first = standin.set("webhooks/destinations", url="http://a.example", payload=payload, secret="whsec_before")
+        again = standin.set("webhooks/destinations", url=receiver.url, payload=payload, secret="whsec_chosen")
         assert first == again
         client.v1.customers.create()
         standin.set("async_validation", enabled=True)

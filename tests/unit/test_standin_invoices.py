@@ -221,6 +221,8 @@ class TestPayment:
         with pytest.raises(stripe.CardError) as declined:
             shop.client.v1.invoices.pay(unpaid.id)
         assert (declined.value.http_status, declined.value.code) == (402, "card_declined")
+        assert shop.invoices()[-1].attempt_count == 2
+        assert len(shop.events("invoice.payment_failed")) == 2
         shop.set_payment("")
         assert shop.client.v1.invoices.pay(unpaid.id).status == "paid"
         assert shop.fresh(subscription).status == "active"

@@ -100,15 +100,10 @@ def create_standin(store_folder: Path, clock: Callable[[], float]) -> Flask:
 
 
 def background(app: Flask) -> Background:
-    """What the stand-in does without a request."""
+    """What the stand-in does without a request: what time brings, reports of errors, deliveries."""
     standin: Standin = app.extensions["standin"]
     deliverer: Deliverer = app.extensions["deliverer"]
-
-    def pass_time() -> None:
-        standin.act(error_reports.report_due)
-        standin.act(checkout_sessions.expire_due)
-
-    return Background([pass_time, deliverer.deliver_due])
+    return Background([lambda: standin.act(error_reports.report_due), deliverer.deliver_due])
 
 
 def _view(standin: Standin, endpoint: Endpoint) -> Callable[..., Response]:

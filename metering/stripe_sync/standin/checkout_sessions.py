@@ -93,11 +93,13 @@ def expire(call: Call) -> Document:
     return _expired(call, session)
 
 
-def expire_due(call: Call) -> None:
-    """Ends the open sessions whose time is over, by the stand-in's clock."""
-    for session in call.all(CHECKOUT_SESSIONS):
-        if session["status"] == "open" and session["expires_at"] <= call.now:
-            _expired(call, session)
+def due(session: Document) -> int | None:
+    return session["expires_at"] if session["status"] == "open" else None
+
+
+def end_in_time(call: Call, noun: str, id: str) -> None:
+    """What happens to an open session when its time is over."""
+    _expired(call, call.named(noun, "checkout.session", id, param="id"))
 
 
 def _expired(call: Call, session: Document) -> Document:

@@ -8,18 +8,9 @@ from flask import Blueprint, Response, current_app, jsonify, request
 
 from metering.stripe_sync.standin.deliverer import MANNER, Deliverer
 from metering.stripe_sync.standin.deliveries import DELIVERIES
-from metering.stripe_sync.standin.destinations import (
-    EVENT_DESTINATIONS,
-    SECRETS,
-    WEBHOOK_ENDPOINTS,
-    Url,
-    destinations,
-)
-from metering.stripe_sync.standin.endpoint import Call
 from metering.stripe_sync.standin.errors import ApiError, missing_parameter
-from metering.stripe_sync.standin.event_destinations import make_destination
+from metering.stripe_sync.standin.given_destinations import give_destination
 from metering.stripe_sync.standin.service import Standin
-from metering.stripe_sync.standin.webhook_endpoints import make_endpoint
 
 views = Blueprint("webhook_controls", __name__, url_prefix="/_standin/webhooks")
 
@@ -45,11 +36,10 @@ def set_manner() -> Response:
 
 
 @views.post("/destinations")
-def add_destination() -> Response:
-    """A destination whose signing secret the caller chooses, for a product whose settings name it beforehand.
+def set_destination() -> Response:
+    """The one destination of a payload whose signing secret the caller chooses, made or changed.
 
-    `url`, `secret`, `payload` (snapshot or thin), `enabled_events` (all unless told). Sent again, it adds no second one
-    for the same URL and payload, but changes the one that is there.
+    `url`, `secret`, `payload` (snapshot or thin), `enabled_events` (all unless told).
     """
     sent = _json({"url": "", "secret": "", "payload": "", "enabled_events": []})
     for name in ("url", "secret", "payload"):
@@ -57,7 +47,7 @@ def add_destination() -> Response:
             raise missing_parameter(name)
     if sent["payload"] not in ("snapshot", "thin"):
         raise ApiError("payload: must be snapshot or thin", param="payload")
-    return jsonify(id=_standin().act(lambda call: _destination(call, {"enabled_events": ["*"], **sent})))
+    return jsonify(id=_standin().act(lambda call: give_destination(call, **sent)))
 
 
 @views.post("/deliver")
@@ -71,23 +61,6 @@ def deliver() -> Response:
     except KeyError as error:
         raise ApiError(f"No such delivery or event: {error}", param="ids") from error
     return jsonify(deliveries=sent_out)
-
-
-def _destination(call: Call, sent: dict[str, Any]) -> str:
-    url, payload = Url().read(sent["url"], "url"), sent["payload"]
-    params: dict[str, Any] = {"enabled_events": sent["enabled_events"]}
-    known = next((one for one in destinations(call.store) if (one.url, one.payload) == (url, payload)), None)
-    if known:
-        noun = WEBHOOK_ENDPOINTS if payload == "snapshot" else EVENT_DESTINATIONS
-        call.save(noun, {**call.store.of(noun)[known.id], **params, "status": "enabled"})
-        call.save(SECRETS, {"id": known.id, "secret": sent["secret"]})
-        return known.id
-    if payload == "snapshot":
-        made = make_endpoint(call, {**params, "url": url}, sent["secret"])
-    else:
-        more = {"name": "Local", "type": "webhook_endpoint", "event_payload": "thin", "webhook_endpoint": {"url": url}}
-        made = make_destination(call, {**params, **more}, sent["secret"])
-    return str(made["id"])
 
 
 def _json(known: dict[str, Any]) -> dict[str, Any]:
