@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -171,6 +172,18 @@ class TestCheckout:
 
         paid = client.v1.checkout.sessions.retrieve(session.id, {"expand": ["subscription"]})
         assert (paid.payment_status, paid.subscription.status) == ("no_payment_required", "trialing")
+
+    def test_what_a_customer_of_a_test_clock_buys_starts_by_that_clock(self, client, checkout):
+        frozen = int(time.time()) + 400 * DAY
+        clock = client.v1.test_helpers.test_clocks.create({"frozen_time": frozen}).id
+        customer = client.v1.customers.create({"test_clock": clock}).id
+        session = checkout(customer=customer)
+
+        press(session.url, "Pay")
+
+        paid = client.v1.checkout.sessions.retrieve(session.id, {"expand": ["subscription"]})
+        assert paid.subscription["items"].data[0].current_period_start == frozen
+        assert client.v1.subscriptions.retrieve(paid.subscription.id).test_clock == clock
 
     def test_the_page_shows_what_is_bought_escaped_and_lets_nothing_foreign_in(self, checkout):
         page = get(checkout().url)
