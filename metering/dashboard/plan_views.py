@@ -121,7 +121,7 @@ def invoice_views(invoices: Sequence[Invoice], zone: tzinfo) -> tuple[InvoiceVie
     return tuple(
         InvoiceView(
             number=one.number or "—",
-            period=humanize.period(one.period_starts_at, one.period_ends_at, zone),
+            period=_billed_period(one, zone),
             total=f"{humanize.money(one.total, one.currency)} {one.currency}",
             status=WORDS.get(one.status, ("neutral", one.status))[1],
             tone=WORDS.get(one.status, ("neutral", one.status))[0],
@@ -132,6 +132,13 @@ def invoice_views(invoices: Sequence[Invoice], zone: tzinfo) -> tuple[InvoiceVie
         )
         for one in invoices
     )
+
+
+def _billed_period(invoice: Invoice, zone: tzinfo) -> str:
+    """The first invoice of a subscription is of a moment: it bills what is paid in advance."""
+    if invoice.period_starts_at == invoice.period_ends_at:
+        return humanize.day(invoice.period_starts_at, zone)
+    return humanize.period(invoice.period_starts_at, invoice.period_ends_at, zone)
 
 
 def _action(plan: Plan, current: str, *, sold: Sequence[str], subscribed: bool) -> str | None:

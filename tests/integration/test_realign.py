@@ -1,5 +1,7 @@
 """A subscription moves the billing periods of a customer; what was counted already goes with them."""
 
+import random
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -222,3 +224,51 @@ def test_a_shorter_period_than_was_planned_gives_up_what_lies_beyond(
 
     assert usage(world) == [0, 2, 3, 0]
     agree(engine, world)
+
+
+def test_whatever_happens_around_the_cut_every_unit_is_counted_once_where_its_time_lies(
+    world: World, engine: Engine
+) -> None:
+    """Given usage of all kinds around cuts, when subscriptions begin, are reset and end in any order, then
+    the books agree and nothing was lost or counted twice."""
+    chance = random.Random(20261125)
+    names = [f"c{number}" for number in range(12)]
+    customers = {name: world.customer(name, "enterprise") for name in names}
+    sent: Counter[str] = Counter()
+
+    def use(name: str) -> None:
+        moment = to_micros(world.now - timedelta(seconds=chance.uniform(0, 7200)))
+        meter, quantity = chance.choice([("api_call", 3), ("tokens", 50), ("storage_bytes", 1000), ("seats", 1)])
+        world.record(world.event(name, meter, quantity, time=moment, properties={"path": chance.choice("ab")}))
+        if meter == "api_call":
+            sent[name] += quantity
+
+    def realign(name: str) -> None:
+        start = world.now - timedelta(seconds=int(chance.uniform(0, 5400)))
+        cycle = chance.choice([Cycle(start, "1 month"), Cycle(start, "1 week"), None])
+        plan = "enterprise"
+        hold_periods(world.session, customers[name], world.now)
+        wanted = stretches_until(start, plan, cycle, "UTC", world.now)
+        lay(world.session, customers[name], wanted, world.now)
+        world.session.commit()
+
+    for _ in range(240):
+        name = chance.choice(names)
+        match chance.randrange(8):
+            case 0:
+                realign(name)
+                world.session.expire_all()
+                world.send()
+            case 1:
+                world.drain()
+            case 2:
+                world.advance(minutes=chance.uniform(0, 90))
+            case 3:
+                world.close_hours()
+            case _:
+                use(name)
+    world.drain()
+    world.close_hours()
+
+    agree(engine, world)
+    assert {name: world.total("api_call", name) for name in names} == {name: sent[name] for name in names}

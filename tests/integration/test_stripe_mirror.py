@@ -201,6 +201,18 @@ def test_messages_in_any_order_and_twice_end_in_the_same_state(
     assert len(actions) <= 2
 
 
+def test_the_end_of_another_subscription_leaves_the_one_that_runs(
+    world: World, acme: Customer, follow: Callable[..., str | None]
+) -> None:
+    world.now = BEGUN + timedelta(days=2)
+    follow()
+    ended = BEGUN + timedelta(days=1)
+    follow(id="sub_2", plan="enterprise", start=BEGUN, status="canceled", ended_at=int(ended.timestamp()))
+
+    assert plan(world) == "pro"
+    assert spans(world)[1:] == [(BEGUN, NEXT, "pro"), (NEXT, AFTER, "pro")]
+
+
 def test_a_customer_is_known_by_the_metadata_of_stripe_s(
     world: World, stripe: CannedStripe, follow: Callable[..., str | None]
 ) -> None:

@@ -1,5 +1,6 @@
 -- What one customer used, and what was reported of it, by meter and period: everything that Stripe may have to agree with.
--- Periods that Stripe takes no usage of any more are left out, and so are those that have not begun.
+-- Of a customer that Stripe knows that is what was used while it was subscribed. Periods that Stripe takes no usage of any
+-- more are left out, and so are those that have not begun.
 SELECT
     c.id AS customer_id, c.key AS customer, c.stripe_customer_id, m.id AS meter_id, m.key AS meter,
     s.stripe_id AS stripe_meter, p.id AS period_id, p.starts_at, p.ends_at, sum(k.used) AS used,
@@ -8,14 +9,23 @@ FROM (
     -- In the units that the Stripe meter counts, as they are owed: the whole ones of each hour.
     SELECT u.meter_id, u.period_id, div(u.units, coalesce(s.unit, 1)) AS used, 0 AS reported
     FROM (
-        SELECT r.meter_id, r.period_id, sum(r.units) AS units
+        SELECT r.meter_id, r.period_id, r.hour, sum(r.units) AS units
         FROM rollups r JOIN meters m ON m.id = r.meter_id AND m.kind <> 'level'
         WHERE r.customer_id = :customer_id
         GROUP BY r.meter_id, r.period_id, r.hour
         UNION ALL
-        SELECT meter_id, period_id, units FROM accruals WHERE customer_id = :customer_id
+        SELECT meter_id, period_id, hour, units FROM accruals WHERE customer_id = :customer_id
     ) AS u
+    JOIN periods p ON p.id = u.period_id
     LEFT JOIN stripe_meters s ON s.account = :account AND s.meter_id = u.meter_id
+    WHERE EXISTS (SELECT FROM customers WHERE id = :customer_id AND stripe_customer_id IS NULL)
+        OR EXISTS (
+            SELECT FROM stripe_subscriptions b
+            WHERE b.account = :account AND b.customer_id = :customer_id
+                AND b.status NOT IN ('incomplete', 'incomplete_expired')
+                AND b.starts_at <= greatest(u.hour, p.starts_at)
+                AND (b.ended_at IS NULL OR b.ended_at > greatest(u.hour, p.starts_at))
+        )
     UNION ALL
     SELECT meter_id, period_id, 0, reported FROM stripe_ledger
     WHERE account = :account AND customer_id = :customer_id

@@ -20,6 +20,12 @@ CROSS JOIN LATERAL (
     FROM accruals a
     WHERE m.kind = 'level'
         AND (a.customer_id, a.meter_id, a.period_id, a.hour) = (l.customer_id, l.meter_id, l.period_id, l.hour)
+    UNION ALL
+    -- Its period does not reach to this hour any more: what it cost is accrued in another.
+    SELECT 0
+    FROM periods p
+    WHERE m.kind = 'level' AND p.id = l.period_id
+        AND (p.ends_at <= l.hour OR p.starts_at >= l.hour + interval '1 hour')
 ) AS owed
 WHERE div(owed.units, s.unit) < l.reported AND NOT EXISTS (
     SELECT FROM stripe_reports c
