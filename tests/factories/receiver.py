@@ -1,4 +1,4 @@
-"""A server that webhooks are delivered to: keeps what arrives, and answers as the test says."""
+"""A server that webhooks are delivered to: keeps what is posted, and answers as the test says."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ class Receiver:
                 self.send_response(status)
                 if 300 <= status < 400:
                     self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                self.send_response(200)
                 self.end_headers()
 
             def log_message(self, format: str, *args: Any) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +16,7 @@ from stripe.params import WebhookEndpointCreateParams
 
 from metering.stripe_sync.standin.destinations import snapshot_types
 from tests.factories.receiver import PATIENCE_SECONDS, Receiver
-from tests.factories.standin import DAY, HOUR, InProcessStandin, StandinProcess, make_meter
+from tests.factories.standin import DAY, HOUR, InProcessStandin, StandinProcess, make_meter, report
 
 NOW = 1_800_000_000
 
@@ -171,15 +174,19 @@ class TestDelivery:
         assert client.v1.events.retrieve(event.id).pending_webhooks == 0
         assert receiver.types == ["customer.created"]
 
-    def test_a_moved_clock_changes_the_events_but_not_the_signatures(self, standin, client, receiver):
+    @pytest.mark.parametrize("days", [400, -400])
+    def test_a_moved_clock_changes_the_events_but_not_the_signatures(self, standin, client, receiver, days):
         made = endpoint_for(client, receiver)
-        standin.set("clock", advance_seconds=400 * DAY)
+        standin.set("clock", advance_seconds=days * DAY)
         client.v1.customers.create()
 
+        before = int(time.time())
         standin.set("webhooks/deliver")
+        after = time.time()
 
         (arrival,) = receiver.arrivals
-        assert client.construct_event(arrival.body, arrival.signature, made.secret).created == NOW + 400 * DAY
+        assert client.construct_event(arrival.body, arrival.signature, made.secret).created == NOW + days * DAY
+        assert before <= int(arrival.signature.split(",")[0].removeprefix("t=")) <= after
 
     def test_what_is_not_answered_2xx_is_sent_again_until_it_is(self, process, receiver):
         receiver.answers = lambda number: (500, 302, 204)[min(number, 2)]
@@ -196,6 +203,27 @@ class TestDelivery:
         for arrival in (first, *others):
             assert arrival.path == "/hook"
             client.construct_event(arrival.body, arrival.signature, made.secret)
+
+    def test_a_receiver_may_ask_the_stand_in_while_it_is_being_delivered_to(self, process, receiver):
+        client = process.client()
+        customers = [client.v1.customers.create().id]
+        receiver.answers = lambda _: 200 if client.v1.customers.retrieve(customers[0]).id else 500
+        endpoint_for(client, receiver)
+
+        client.v1.customers.create()
+
+        wait_until_delivered(process, 1)
+        assert deliveries(process)[0]["attempts"] == 1
+
+    def test_everything_is_delivered_twice_in_any_order_if_so_set(self, process, receiver):
+        client = process.client()
+        process.set("webhooks", copies=2, shuffle=True)
+        endpoint_for(client, receiver)
+        customers = [client.v1.customers.create().id for _ in range(5)]
+
+        arrivals = receiver.wait_for(10)
+
+        assert sorted(arrival.event["data"]["object"]["id"] for arrival in arrivals) == sorted(customers * 2)
 
     def test_a_restart_goes_on_with_what_was_not_delivered(self, process, receiver):
         client = process.client()
@@ -223,6 +251,51 @@ class TestDelivery:
         client.v1.webhook_endpoints.delete(gone.id)
         standin.set("webhooks/deliver")
         assert deliveries(standin)[0]["status"] == "failed"
+
+
+class TestCommand:
+    """`python -m metering.stripe_sync.standin` as `make run` starts it."""
+
+    def command(self, store: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
+        arguments = [sys.executable, "-m", "metering.stripe_sync.standin", "--port", "0", "--store", str(store)]
+        return subprocess.Popen(
+            [*arguments, *options],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def test_it_delivers_both_kinds_to_the_urls_it_was_given(self, tmp_path, receiver):
+        running = self.command(
+            tmp_path,
+            "--snapshots-to",
+            receiver.url,
+            "--thin-to",
+            receiver.url,
+            STRIPE_WEBHOOK_SECRET="whsec_snapshots",
+            STRIPE_WEBHOOK_THIN_SECRET="whsec_thin",
+        )
+        assert running.stdout
+        url = running.stdout.readline().split()[-1]
+        client = stripe.StripeClient("sk_test_any", base_addresses={"api": url})
+        make_meter(client, "api_call")
+        report(client, "cus_none", int(time.time()))
+
+        made, failed = receiver.wait_for(2)
+        running.terminate()
+        _, said = running.communicate(timeout=PATIENCE_SECONDS)
+
+        assert (running.returncode, said) == (0, "")
+        client.construct_event(made.body, made.signature, "whsec_snapshots")
+        client.parse_event_notification(failed.body, failed.signature, "whsec_thin")
+
+    def test_it_does_not_start_without_the_secret(self, tmp_path, receiver):
+        running = self.command(tmp_path, "--thin-to", receiver.url, STRIPE_WEBHOOK_THIN_SECRET="")
+
+        _, said = running.communicate(timeout=PATIENCE_SECONDS)
+
+        assert (running.returncode, "STRIPE_WEBHOOK_THIN_SECRET must hold" in said) == (1, True)
 
 
 class TestControls:
@@ -269,6 +342,22 @@ class TestControls:
         assert len(deliveries(standin, "delivered")) == 1
         assert standin.inspect("webhooks")["drop_answers"] == 0
 
+    @pytest.mark.parametrize("payload", ["snapshot", "thin"])
+    def test_a_destination_may_be_given_its_secret_beforehand(self, standin, client, receiver, payload):
+        first = standin.set("webhooks/destinations", url="http://a.example", payload=payload, secret="whsec_before")
+        again = standin.set("webhooks/destinations", url=receiver.url, payload=payload, secret="whsec_chosen")
+        assert first == again
+        client.v1.customers.create()
+        standin.set("async_validation", enabled=True)
+        report(client, "cus_none", NOW)
+        standin.set("error_reports")
+
+        standin.set("webhooks/deliver")
+
+        (arrival,) = receiver.arrivals
+        assert stripe.WebhookSignature.verify_header(arrival.body, arrival.signature, "whsec_chosen", 300)
+        assert (arrival.event["object"] == "event") is (payload == "snapshot")
+
     @pytest.mark.parametrize(
         ("path", "values"),
         [
@@ -278,6 +367,9 @@ class TestControls:
             ("webhooks/deliver", {"ids": ["evt_none"]}),
             ("webhooks/deliver", {"ids": [1]}),
             ("webhooks/deliver", {"copies": 101}),
+            ("webhooks/destinations", {"url": "http://a.example", "payload": "thin"}),
+            ("webhooks/destinations", {"url": "a.example", "payload": "thin", "secret": "s"}),
+            ("webhooks/destinations", {"url": "http://a.example", "payload": "fat", "secret": "s"}),
         ],
     )
     def test_what_no_control_means_is_refused(self, standin, path, values):

@@ -27,6 +27,7 @@ from metering.stripe_sync.standin.version import API_VERSION
 from tests.factories.standin import InProcessStandin, make_meter, report, summaries
 
 PARAMETER_TYPES = {
+    ("GET", "/v1/account"): typed.AccountRetrieveCurrentParams,
     ("POST", "/v1/customers"): typed.CustomerCreateParams,
     ("GET", "/v1/customers"): typed.CustomerListParams,
     ("GET", "/v1/customers/<id>"): typed.CustomerRetrieveParams,
@@ -40,6 +41,12 @@ PARAMETER_TYPES = {
     ("POST", "/v1/billing/meter_events"): typed.billing.MeterEventCreateParams,
     ("GET", "/v1/billing/meters/<id>/event_summaries"): typed.billing.MeterEventSummaryListParams,
     ("POST", "/v1/billing/meter_event_adjustments"): typed.billing.MeterEventAdjustmentCreateParams,
+    ("POST", "/v1/checkout/sessions"): typed.checkout.SessionCreateParams,
+    ("GET", "/v1/checkout/sessions"): typed.checkout.SessionListParams,
+    ("GET", "/v1/checkout/sessions/<id>"): typed.checkout.SessionRetrieveParams,
+    ("POST", "/v1/checkout/sessions/<id>/expire"): typed.checkout.SessionExpireParams,
+    ("GET", "/v1/checkout/sessions/<id>/line_items"): typed.checkout.SessionListLineItemsParams,
+    ("POST", "/v1/billing_portal/sessions"): typed.billing_portal.SessionCreateParams,
     ("GET", "/v1/events"): typed.EventListParams,
     ("GET", "/v1/events/<id>"): typed.EventRetrieveParams,
     ("POST", "/v1/webhook_endpoints"): typed.WebhookEndpointCreateParams,
@@ -155,6 +162,14 @@ def test_answers_have_the_fields_of_stripes_sample_objects_and_none_that_stripe_
     (item,) = client.v1.subscription_items.list({"subscription": subscription.id}).data
     invoice = client.v1.invoices.retrieve(str(subscription.latest_invoice))
     (line,) = invoice.lines.data
+    checkout = client.v1.checkout.sessions.create(
+        {
+            "mode": "subscription",
+            "line_items": [{"price": price.id, "quantity": 1}],
+            "success_url": "https://example.com",
+        }
+    )
+    portal = client.v1.billing_portal.sessions.create({"customer": customer.id})
     endpoint = client.v1.webhook_endpoints.create({"url": "https://example.com", "enabled_events": ["*"]})
     announced = client.v1.events.list().data[0]
     (summary,) = summaries(client, meter.id, customer.id, 1_800_000_000, 1_800_000_060).data
@@ -225,6 +240,24 @@ def test_answers_have_the_fields_of_stripes_sample_objects_and_none_that_stripe_
             "parent period pretax_credit_amounts pricing quantity quantity_decimal subscription subtotal taxes",
         ),
         (clock, "created deletes_after frozen_time id livemode name object status status_details"),
+        (
+            checkout,
+            "adaptive_pricing after_expiration allow_promotion_codes amount_subtotal amount_total automatic_tax "
+            "billing_address_collection cancel_url client_reference_id client_secret collected_information "
+            "consent consent_collection created currency currency_conversion custom_fields custom_text customer "
+            "customer_account customer_creation customer_details customer_email discounts expires_at id "
+            "integration_identifier invoice invoice_creation livemode locale managed_payments metadata mode "
+            "object origin_context payment_intent payment_link payment_method_collection "
+            "payment_method_configuration_details payment_method_options payment_method_types payment_status "
+            "permissions phone_number_collection recovered_from saved_payment_method_options setup_intent "
+            "shipping_address_collection shipping_cost shipping_options status submit_type subscription "
+            "success_url total_details ui_mode url wallet_options",
+        ),
+        (
+            portal,
+            "configuration created customer customer_account flow id livemode locale object on_behalf_of "
+            "return_url url",
+        ),
         (
             endpoint,
             "api_version application created description enabled_events id livemode metadata object secret status url",

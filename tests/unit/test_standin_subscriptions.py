@@ -248,6 +248,28 @@ class TestPeriods:
         assert span(shop.fresh(subscription))[0] == "2027-02-28T09:30"
         again.close()
 
+    def test_a_kill_at_any_moment_of_an_advance_is_made_up_for(self, tmp_path, standin, shop, base):
+        shop.subscribe(base)
+        journal = tmp_path / "journal.jsonl"
+        before = len(journal.read_bytes().splitlines())
+        shop.pass_to("2027-04-15")
+        expected = [(i.status, i.total, i.created, i.status_transitions.paid_at) for i in shop.invoices()]
+        standin.close()
+        lines = journal.read_bytes().splitlines(keepends=True)
+        assert len(lines) > before + 5
+
+        for kept in range(before + 1, len(lines) + 1):
+            folder = tmp_path / str(kept)
+            folder.mkdir()
+            (folder / journal.name).write_bytes(b"".join(lines[:kept]))
+            again = InProcessStandin(folder, START)
+            shop.client = again.client()
+
+            assert shop.client.v1.test_helpers.test_clocks.retrieve(shop.clock).frozen_time == at("2027-04-15")
+            found = [(i.status, i.total, i.created, i.status_transitions.paid_at) for i in shop.invoices()]
+            assert found == expected
+            again.close()
+
     def test_a_clock_goes_forward_only(self, shop):
         with pytest.raises(stripe.InvalidRequestError) as refused:
             shop.client.v1.test_helpers.test_clocks.advance(shop.clock, {"frozen_time": START})
@@ -333,6 +355,33 @@ class TestChanges:
             ("7 × API (at $0.01 / month)", 7),
             ("5 × API (at $0.10 / month)", 50),
         ]
+
+    def test_another_interval_starts_a_period_now_and_gives_back_the_rest_of_the_old_one(self, shop, base):
+        subscription = shop.subscribe(base)
+        shop.pass_to("2027-02-14T09:30")  # 14 of 28 days are left
+        yearly = shop.price(unit_amount=12000, recurring={"interval": "year"})
+
+        changed = shop.update(subscription, items=[{"id": item(subscription).id, "price": yearly}])
+
+        assert span(changed) == ("2027-02-14T09:30", "2028-02-14T09:30")
+        final = shop.invoices()[-1]
+        assert billed(final) == [
+            ("Unused time on 1 × API after 14 Feb 2027", -1000),
+            ("1 × API (at $120.00 / year)", 12000),
+        ]
+        assert (final.status, final.amount_paid) == ("paid", 11000)
+
+    def test_the_billing_cycle_starts_anew_when_asked(self, shop, base, meter):
+        subscription = shop.subscribe(base, shop.metered(meter, unit_amount=2))
+        report(shop.client, shop.customer, START + 60, "21")
+        shop.pass_to("2027-02-21T09:30")  # 7 of 28 days are left
+
+        changed = shop.update(subscription, billing_cycle_anchor={"type": "now"})
+
+        assert span(changed) == ("2027-02-21T09:30", "2027-03-21T09:30")
+        assert [amount for _, amount in billed(shop.invoices()[-1])] == [-500, 42, 2000]
+        shop.pass_to("2027-03-21T10:30")
+        assert [amount for _, amount in billed(shop.invoices()[-1])] == [0, 2000]
 
     def test_items_come_and_go_one_at_a_time(self, shop, base, meter):
         subscription = shop.subscribe(base)

@@ -12,17 +12,22 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from metering.stripe_sync.standin import (
+    account,
+    checkout_sessions,
     customers,
     error_reports,
     event_destinations,
     event_summaries,
     events,
+    hosted_pages,
     inspection,
     invoice_previews,
     invoices,
     meter_event_adjustments,
     meter_events,
     meters,
+    overview,
+    portal_sessions,
     prices,
     products,
     subscription_items,
@@ -44,6 +49,7 @@ from metering.stripe_sync.standin.v2 import json_pairs
 from metering.stripe_sync.standin.version import API_VERSION
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *account.ENDPOINTS,
     *customers.ENDPOINTS,
     *meters.ENDPOINTS,
     *meter_events.ENDPOINTS,
@@ -60,6 +66,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *webhook_endpoints.ENDPOINTS,
     *event_destinations.ENDPOINTS,
     *thin_events.ENDPOINTS,
+    *checkout_sessions.ENDPOINTS,
+    *portal_sessions.ENDPOINTS,
 )
 
 
@@ -79,8 +87,8 @@ def create_standin(store_folder: Path, clock: Callable[[], float]) -> Flask:
         name = f"{endpoint.method} {endpoint.path}".replace(".", "_")
         app.add_url_rule(endpoint.path, name, _view(standin, endpoint), methods=[endpoint.method])
     app.extensions["deliverer"] = Deliverer(standin)
-    app.register_blueprint(inspection.views)
-    app.register_blueprint(webhook_controls.views)
+    for pages in (overview, inspection, webhook_controls, hosted_pages):
+        app.register_blueprint(pages.views)
     app.before_request(_name_request)
     app.after_request(_stripe_headers)
     app.register_error_handler(ApiError, lambda error: _response(error.answer()))
@@ -90,7 +98,7 @@ def create_standin(store_folder: Path, clock: Callable[[], float]) -> Flask:
 
 
 def background(app: Flask) -> Background:
-    """What the stand-in does without a request."""
+    """What the stand-in does without a request: what time brings, reports of errors, deliveries."""
     standin: Standin = app.extensions["standin"]
     deliverer: Deliverer = app.extensions["deliverer"]
     return Background([lambda: standin.act(error_reports.report_due), deliverer.deliver_due])

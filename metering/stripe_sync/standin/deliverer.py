@@ -25,11 +25,12 @@ from metering.stripe_sync.standin.signatures import signature_header
 from metering.stripe_sync.standin.store import Change, Document
 
 ANSWER_SECONDS = 10
+ROUND_SECONDS = 1
 MANNER: dict[str, Any] = {"hold": False, "shuffle": False, "copies": 1, "drop_answers": 0}
 
 
 class Deliverer:
-    """Only one sends at a time, so after `set_manner` has returned nothing goes out in the old manner."""
+    """Only one sends at a time: once `set_manner` has returned nothing goes out in the old manner."""
 
     def __init__(self, standin: Standin, real_time: Callable[[], float] = time.time) -> None:
         self._standin = standin
@@ -45,14 +46,21 @@ class Deliverer:
             self._standin.change_setting(Change(SETTINGS, "webhooks", {**self.manner, **changed}))
 
     def deliver_due(self) -> None:
-        """One attempt at each delivery that is due, unless all are held."""
-        with self._sending:
-            manner = self.manner
-            if manner["hold"]:
-                return
-            with self._standin.store.lock:
-                due = self._standin.pending.due(self._real_time())
-            self._send_all(due, manner["shuffle"], manner["copies"])
+        """One attempt at each delivery that is due, for a second or so; the rest waits for the next call.
+
+        Between two sendings it looks again whether they are held and whether the delivery is still due.
+        """
+        end = time.monotonic() + ROUND_SECONDS
+        with self._standin.store.lock:
+            due = self._standin.pending.due(self._real_time())
+        if self.manner["shuffle"]:
+            random.shuffle(due)
+        for id in due:
+            with self._sending:
+                if self.manner["hold"] or time.monotonic() > end:
+                    return
+                if self._standin.pending.is_due(id, self._real_time()):
+                    self._send_all([id], shuffle=False, copies=self.manner["copies"])
 
     def deliver(self, wanted: list[str] | None, *, shuffle: bool, copies: int) -> list[Document]:
         """Sends at once, held or not, due or not: these deliveries (or those of these events) in this order.
@@ -90,7 +98,8 @@ class Deliverer:
             destination = find_destination(store, delivery["destination"])
             secret = secret_of(store, delivery["destination"])
         if destination is None or not destination.enabled:
-            self._keep(given_up(delivery, "the destination is deleted or disabled"))
+            if delivery["status"] == "pending":
+                self._keep(given_up(delivery, "the destination is deleted or disabled"))
             return
         at = self._real_time()
         answer = _post(destination, _body(event), secret, at)

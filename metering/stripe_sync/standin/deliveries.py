@@ -77,7 +77,11 @@ class PendingDeliveries:
             self._pending.pop(change.id, None)
 
     def due(self, at: float) -> list[str]:
-        return [id for id, delivery in self._pending.items() if delivery["next_attempt_at"] <= at]
+        return [id for id in self._pending if self.is_due(id, at)]
+
+    def is_due(self, id: str, at: float) -> bool:
+        delivery = self._pending.get(id)
+        return delivery is not None and delivery["next_attempt_at"] <= at
 
     def all(self) -> list[str]:
         return list(self._pending)

@@ -22,7 +22,7 @@ def line_description(kind: str, credit: bool, part: Part, price: Document, produ
         return f"{'Unused' if credit else 'Remaining'} time on {quantity} × {name} after {day:%d %b %Y}"
     if part.flat:
         return f"{name} (Tier {part.tier} flat fee)"
-    rate = f"{_money(part.unit_amount, price['currency'])}{_per(price)}"
+    rate = f"{money(part.unit_amount, price['currency'])}{_per(price)}"
     return f"{quantity} × {name} ({f'Tier {part.tier} at' if part.tier else 'at'} {rate})"
 
 
@@ -33,7 +33,7 @@ def _per(price: Document) -> str:
     return f"{' per ' + str(transform['divide_by']) if transform else ''} / {every}"
 
 
-def _money(amount: Decimal, currency: str) -> str:
+def money(amount: Decimal, currency: str) -> str:
     """At least two places where the currency has a minor unit."""
     sign = _SIGNS.get(currency, f"{currency.upper()} ")
     if currency in _WHOLE:

@@ -69,10 +69,10 @@ def create(call: Call) -> Document:
     return _shown(call, make_destination(call, call.params, new_secret()))
 
 
-def make_destination(call: Call, params: dict[str, Any], secret: str) -> Document:
+def make_destination(call: Call, params: dict[str, Any], secret: str, id: str | None = None) -> Document:
     _check_types(params["enabled_events"], params["event_payload"])
     destination = {
-        "id": new_id("ed_test", 48),
+        "id": id or new_id("ed_test", 48),
         "object": EVENT_DESTINATIONS,
         "created": iso(call.now),
         "description": params.get("description", ""),

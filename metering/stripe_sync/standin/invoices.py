@@ -58,7 +58,7 @@ def finalize(call: Call) -> Document:
 
 
 def pay(call: Call) -> Document:
-    """An attempt by hand; declined, it is answered by 402 and leaves the invoice as it was."""
+    """An attempt by hand, which counts although it is declined and answered by 402."""
     invoice = _found(call)
     if invoice["status"] == "paid":
         raise ApiError("Invoice is already paid")
@@ -71,7 +71,9 @@ def pay(call: Call) -> Document:
         return invoicing.paid(call, invoice)
     settled = invoicing.collect(call, invoice)
     if settled["status"] != "paid":
-        raise ApiError("Your card was declined.", status=402, kind="card_error", code="card_declined")
+        raise ApiError(
+            "Your card was declined.", status=402, kind="card_error", code="card_declined", leaves_changes=True
+        )
     return settled
 
 

@@ -8,10 +8,12 @@ Source: Stripe's pages "Invoice lifecycle", "How subscriptions work" and "Automa
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from metering.stripe_sync.standin.announcements import announce
 from metering.stripe_sync.standin.charges import Charge, lines
+from metering.stripe_sync.standin.clock import SETTINGS
 from metering.stripe_sync.standin.customers import CUSTOMERS
 from metering.stripe_sync.standin.endpoint import Call, new_id
 from metering.stripe_sync.standin.invoice_documents import new_invoice, with_lines
@@ -20,6 +22,7 @@ from metering.stripe_sync.standin.store import Document
 from metering.stripe_sync.standin.subscription_documents import SUBSCRIPTIONS
 
 INVOICES = "invoice"
+FINALIZATION = "finalization"
 FINALIZATION_SECONDS = 3600
 
 _RETRY_DAYS = {1: 3, 2: 5, 3: 7}
@@ -38,7 +41,7 @@ def draft(
     invoice |= {
         "_charges": charges,
         "auto_advance": advances,
-        "automatically_finalizes_at": call.timestamp + FINALIZATION_SECONDS if waits and advances else None,
+        "automatically_finalizes_at": _finalizes_at(call) if waits and advances else None,
     }
     invoice = call.save(INVOICES, counted(call, invoice))
     change_subscription(call, subscription["id"], latest_invoice=invoice["id"])
@@ -55,7 +58,7 @@ def upcoming(call: Call, subscription: Document, charges: list[Charge], known_at
     shape = {**subscription, "_usage_period": [first["current_period_start"], at]}
     id = new_id("upcoming_in", 24)
     invoice = new_invoice(id, at, owner(call, subscription), shape, "upcoming")
-    invoice["next_payment_attempt"] = at + FINALIZATION_SECONDS
+    invoice["next_payment_attempt"] = _finalizes_at(replace(call, now=float(at)))
     return with_lines(invoice, lines(call, invoice, subscription, charges, known_at))
 
 
@@ -161,6 +164,11 @@ def owner(call: Call, owned: Document) -> Document:
 def change_subscription(call: Call, id: str, **changes: Any) -> Document | None:
     subscription = call.get(SUBSCRIPTIONS, id)
     return call.save(SUBSCRIPTIONS, {**subscription, **changes}) if subscription else None
+
+
+def _finalizes_at(call: Call) -> int:
+    """After an hour, or the grace period that `/_standin/finalization` set (an account setting at Stripe)."""
+    return call.timestamp + int(call.store.of(SETTINGS).get(FINALIZATION, {}).get("seconds", FINALIZATION_SECONDS))
 
 
 def _declined(call: Call, invoice: Document) -> Document:

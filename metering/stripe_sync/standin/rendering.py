@@ -26,9 +26,10 @@ REFERENCES = {
     "subscription": "subscription",
     "test_clock": "test_helpers.test_clock",
 }
-_ON_REQUEST = {("price", "tiers")}
+_KEPT_AS_SHOWN = ("event", "v2.core.event")
+_ON_REQUEST = {("price", "tiers"), ("checkout.session", "line_items")}
 _FIRST_PAGE = {("invoice", "lines"), ("subscription", "items")}
-_ALWAYS_WHOLE = {("subscription_item", "price")}
+_ALWAYS_WHOLE = {("subscription_item", "price"), ("item", "price")}
 
 
 def wanted(paths: Iterable[str]) -> Wanted:
@@ -47,9 +48,9 @@ def rendered(document: Any, look_up: LookUp, tree: Wanted | None = None) -> Any:
         return [rendered(item, look_up, tree) for item in document]
     if not isinstance(document, dict):
         return document
-    tree = tree or {}
-    # In the data of an event, `object` is the announced object itself.
-    kind = named if isinstance(named := document.get("object"), str) else None
+    kind, tree = document.get("object"), tree or {}
+    if kind in _KEPT_AS_SHOWN:
+        return document
     shown: Document = {}
     for name, value in document.items():
         if name.startswith("_") or ((kind, name) in _ON_REQUEST and name not in tree):

@@ -25,7 +25,7 @@ class Schedule:
         time = self._due_of[change.noun](change.document)
         self._times[change.noun, change.id] = time
         if time is not None:
-            heapq.heappush(self._queues[change.document["test_clock"]], (time, change.noun, change.id))
+            heapq.heappush(self._queues[change.document.get("test_clock")], (time, change.noun, change.id))
 
     def first(self, clock: str | None, until: float) -> Due | None:
         """The earliest of what is due by then; entries that no longer hold are dropped on the way."""

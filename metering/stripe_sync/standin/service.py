@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from metering.stripe_sync.standin import checkout_sessions
 from metering.stripe_sync.standin.billing_cycle import invoice_due, step, subscription_due
+from metering.stripe_sync.standin.checkout_sessions import CHECKOUT_SESSIONS
 from metering.stripe_sync.standin.clock import SETTINGS, Clock
 from metering.stripe_sync.standin.deliveries import PendingDeliveries
 from metering.stripe_sync.standin.endpoint import Call, Endpoint
@@ -16,7 +18,7 @@ from metering.stripe_sync.standin.faults import Fault, Faults
 from metering.stripe_sync.standin.idempotency import Attempt, IdempotencyKeys
 from metering.stripe_sync.standin.invoicing import INVOICES
 from metering.stripe_sync.standin.schedule import Due, Schedule
-from metering.stripe_sync.standin.store import Change, Store
+from metering.stripe_sync.standin.store import Change, Document, Store
 from metering.stripe_sync.standin.subscription_documents import SUBSCRIPTIONS
 from metering.stripe_sync.standin.test_clocks import TEST_CLOCKS, finish, target
 from metering.stripe_sync.standin.usage import Usage
@@ -33,6 +35,13 @@ class Request:
     base_url: str = ""
 
 
+# The nouns that time changes: when a document is due, and what happens to it then.
+_TIMELY: dict[str, tuple[Callable[[Document], int | None], Callable[[Call, str, str], None]]] = {
+    CHECKOUT_SESSIONS: (checkout_sessions.due, checkout_sessions.end_in_time),
+    INVOICES: (invoice_due, step),
+    SUBSCRIPTIONS: (subscription_due, step),
+}
+
 NO_REQUEST = Request("", {}, {}, None)
 Answered = TypeVar("Answered")
 
@@ -42,7 +51,7 @@ class Standin:
 
     def __init__(self, store_folder: Path, clock: Callable[[], float]) -> None:
         self.usage = Usage()
-        self.schedule = Schedule({INVOICES: invoice_due, SUBSCRIPTIONS: subscription_due})
+        self.schedule = Schedule({noun: due for noun, (due, _) in _TIMELY.items()})
         self.pending = PendingDeliveries()
         self.store = Store(store_folder, watchers=[self.usage.watch, self.schedule.watch, self.pending.watch])
         self.clock = Clock(self.store, clock)
@@ -106,7 +115,7 @@ class Standin:
     def _step(self, due: Due) -> None:
         time, noun, id = due
         call = self._call(NO_REQUEST, float(time))
-        step(call, noun, id)
+        _TIMELY[noun][1](call, noun, id)
         self.store.commit(call.changes)
 
     def _call(self, request: Request, now: float) -> Call:
@@ -123,12 +132,13 @@ class Standin:
 
 
 def _run(endpoint: Endpoint, call: Call, fault: Fault) -> Answer:
-    """A refusal leaves no changes; a fault after the run leaves them, and only the answer is an error."""
+    """A refusal leaves no changes unless it says so; after a fault `after` the run they stay, only the answer fails."""
     try:
         fault.on_run("before")
         answer = Answer(200, call.shown(endpoint.run(call), call.params.get("expand", ())))
     except ApiError as error:
-        call.changes.clear()
+        if not error.leaves_changes:
+            call.changes.clear()
         return error.answer()
     try:
         fault.on_run("after")

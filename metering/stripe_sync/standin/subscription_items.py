@@ -65,7 +65,7 @@ def _change(call: Call, subscription: Document, which: dict[str, Any]) -> Docume
     call = on_clock(call, subscription)
     wanted = {**which, **{name: call.params[name] for name in _WANTED if name in call.params}}
     changed, owed = item_changes.apply(call, subscription, [wanted], param="item")
-    save_change(call, changed, owed, call.params.get("proration_behavior"))
+    save_change(call, subscription, changed, owed, call.params.get("proration_behavior"))
     return changed
 
 

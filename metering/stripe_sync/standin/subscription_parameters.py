@@ -105,7 +105,8 @@ UPDATE = parameters(
             required=("behavior",),
             unset=True,
         ),
-        **unserved("billing_cycle_anchor", "proration_date"),
+        "billing_cycle_anchor": Record({"type": Choice(("now", "unchanged"))}, required=("type",)),
+        **unserved("proration_date"),
     }
 )
 LIST = parameters(

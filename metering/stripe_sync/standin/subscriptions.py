@@ -9,7 +9,7 @@ from typing import Any
 
 from metering.stripe_sync.standin import billing_cycle, invoicing, item_changes
 from metering.stripe_sync.standin.announcements import announce
-from metering.stripe_sync.standin.charges import Charge
+from metering.stripe_sync.standin.charges import Charge, proration
 from metering.stripe_sync.standin.customers import CUSTOMERS
 from metering.stripe_sync.standin.endpoint import Call, Endpoint
 from metering.stripe_sync.standin.errors import ApiError, missing_parameter, no_such
@@ -17,7 +17,7 @@ from metering.stripe_sync.standin.metadata import merged
 from metering.stripe_sync.standin.pages import is_within, page
 from metering.stripe_sync.standin.rules import parameters
 from metering.stripe_sync.standin.store import Document
-from metering.stripe_sync.standin.subscription_documents import ENDED, SUBSCRIPTIONS, in_period, items, period
+from metering.stripe_sync.standin.subscription_documents import ENDED, SUBSCRIPTIONS, in_period, interval, items, period
 from metering.stripe_sync.standin.subscription_parameters import CANCEL, CREATE, LIST, RESUME, UPDATE
 from metering.stripe_sync.standin.subscription_start import cancellation, first_charges, first_period
 from metering.stripe_sync.standin.test_clocks import on_clock
@@ -72,14 +72,30 @@ def update(call: Call) -> Document:
     owed: list[Charge] = []
     if "items" in params:
         changed, owed = item_changes.apply(call, changed, params["items"])
-    save_change(call, changed, owed, params.get("proration_behavior"))
+    save_change(
+        call,
+        subscription,
+        changed,
+        owed,
+        params.get("proration_behavior"),
+        restarts=params.get("billing_cycle_anchor", {}).get("type") == "now",
+    )
     if "trial_end" in params:
         _change_trial(call, changed["id"], params["trial_end"])
     return _current(call, changed)
 
 
-def save_change(call: Call, changed: Document, owed: list[Charge], behavior: str | None) -> None:
-    """What a change owes goes to the next invoice, or with all that is pending to one at once, or is forgotten."""
+def save_change(
+    call: Call, before: Document, changed: Document, owed: list[Charge], behavior: str | None, *, restarts: bool = False
+) -> None:
+    """What a change owes goes to the next invoice, or with all that is pending to one at once, or is forgotten.
+
+    A change of the billing interval starts a new period now, as does `billing_cycle_anchor`.
+    """
+    restarts = restarts or interval(call, before) != interval(call, changed)
+    if restarts and before["status"] != "trialing":
+        _restart(call, before, changed, owed, behavior)
+        return
     owed = [*changed["_pending"], *([] if behavior == "none" else owed)]
     if behavior == "always_invoice" and owed:
         span = [period(changed)[0], call.timestamp]
@@ -88,6 +104,19 @@ def save_change(call: Call, changed: Document, owed: list[Charge], behavior: str
     else:
         call.save(SUBSCRIPTIONS, {**changed, "_pending": owed})
     billing_cycle.announce_updated(call, changed["id"])
+
+
+def _restart(call: Call, before: Document, changed: Document, owed: list[Charge], behavior: str | None) -> None:
+    """What is left of the old period is given back, the new one is billed in full at once."""
+    if behavior != "none":
+        given = [
+            proration(item, call.timestamp, period(before), credit=True)
+            for item in items(before)
+            if item.get("quantity")
+        ]
+        used = [charge for charge in owed if charge["kind"] == "usage"]
+        changed = {**changed, "_pending": [*changed["_pending"], *given, *used]}
+    billing_cycle.begin_period(call, changed, anchor=call.timestamp, by_hand=True)
 
 
 def cancel(call: Call) -> Document:

@@ -8,7 +8,8 @@ from flask import Blueprint, Response, current_app, jsonify, request
 
 from metering.stripe_sync.standin.deliverer import MANNER, Deliverer
 from metering.stripe_sync.standin.deliveries import DELIVERIES
-from metering.stripe_sync.standin.errors import ApiError
+from metering.stripe_sync.standin.errors import ApiError, missing_parameter
+from metering.stripe_sync.standin.given_destinations import give_destination
 from metering.stripe_sync.standin.service import Standin
 
 views = Blueprint("webhook_controls", __name__, url_prefix="/_standin/webhooks")
@@ -34,6 +35,21 @@ def set_manner() -> Response:
     return jsonify(_deliverer().manner)
 
 
+@views.post("/destinations")
+def set_destination() -> Response:
+    """The one destination of a payload whose signing secret the caller chooses, made or changed.
+
+    `url`, `secret`, `payload` (snapshot or thin), `enabled_events` (all unless told).
+    """
+    sent = _json({"url": "", "secret": "", "payload": "", "enabled_events": []})
+    for name in ("url", "secret", "payload"):
+        if not sent.get(name):
+            raise missing_parameter(name)
+    if sent["payload"] not in ("snapshot", "thin"):
+        raise ApiError("payload: must be snapshot or thin", param="payload")
+    return jsonify(id=_standin().act(lambda call: give_destination(call, **sent)))
+
+
 @views.post("/deliver")
 def deliver() -> Response:
     """Sends now: `ids` of deliveries or events in that order (else all pending), `shuffle`, `copies`."""
@@ -57,8 +73,9 @@ def _json(known: dict[str, Any]) -> dict[str, Any]:
             raise ApiError(f"{name}: must be one of {', '.join(known)}, of the right kind", param=name)
     if not 1 <= sent.get("copies", 1) <= MAX_COPIES or sent.get("drop_answers", 0) < 0:
         raise ApiError(f"copies: 1 to {MAX_COPIES}; drop_answers: 0 or more")
-    if not all(isinstance(id, str) for id in sent.get("ids", ())):
-        raise ApiError("ids: must be strings", param="ids")
+    for name in ("ids", "enabled_events"):
+        if not all(isinstance(one, str) for one in sent.get(name, ())):
+            raise ApiError(f"{name}: must be strings", param=name)
     return sent
 
 

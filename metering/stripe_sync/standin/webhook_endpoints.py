@@ -40,9 +40,9 @@ def create(call: Call) -> Document:
     return {**make_endpoint(call, call.params, secret), "secret": secret}
 
 
-def make_endpoint(call: Call, params: dict[str, Any], secret: str) -> Document:
+def make_endpoint(call: Call, params: dict[str, Any], secret: str, id: str | None = None) -> Document:
     endpoint = {
-        "id": new_id("we", 24),
+        "id": id or new_id("we", 24),
         "object": "webhook_endpoint",
         "api_version": params.get("api_version"),
         "application": None,
