@@ -24,6 +24,7 @@ from metering.stripe_sync.modes import refuse_foreign_ids
 from tests.conftest import running_app
 from tests.factories.ledger import Books
 from tests.factories.standin import KEY, StandinProcess, make_meter
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
 
 AppWith = Callable[..., Flask]
@@ -106,9 +107,12 @@ class TestStops:
         assert (entry.action, "Invalid API Key" in entry.detail["reason"]) == ("stripe.resume", True)
 
     def test_a_key_that_will_not_say_whose_it_is_stops_too(self, books: Books, app_with: AppWith) -> None:
-        app = app_with("sk_test_nobody", stripe="live")  # the stand-in has no /v1/account
-        with pytest.raises(Exception, match="Unrecognized request URL"):
-            report(app)
+        app = app_with("sk_live_0123456789abcdef", stripe="live")
+
+        sent = report(app)
+
+        assert sent.needs_operator
+        assert "does not say which account" in (sent.stopped or "")
 
 
 class TestModes:
@@ -160,7 +164,8 @@ class TestModes:
             background.run("rq")
 
     def test_each_mode_has_a_ledger_of_its_own(self, books: Books) -> None:
-        books.customer()
+        subscribed(books.world.session, books.customer(), "live:acct_9")
+        books.world.session.commit()
         books.use(5)
         books.report_hours()
         with books.engine.begin() as connection:
