@@ -82,17 +82,20 @@ class BilledMonth:
     def live(self, plan: str, used: Iterable[Used]) -> Estimate:
         """The whole month on a plan; the bill that we estimate at its end. Everything was reported by then."""
         world = self.books.world
-        customer = self.books.customer("acme", plan)
+        # A test clock stands still, so that the subscription's period begins to the second where ours does.
+        self.clock = self.client.v1.test_helpers.test_clocks.create({"frozen_time": int(BEGIN.timestamp())}).id
+        at_stripe = self.client.v1.customers.create({"name": "Acme", "test_clock": self.clock})
+        self.customer = at_stripe.id
+        customer = world.customer("acme", plan, stripe_customer_id=at_stripe.id)
         items: Any = [{"price": price} for price in prices_of(self.session, STANDIN, plan)]
-        assert customer.stripe_customer_id is not None
-        self.client.v1.subscriptions.create({"customer": customer.stripe_customer_id, "items": items})
+        self.client.v1.subscriptions.create({"customer": at_stripe.id, "items": items})
         for one in sorted(used, key=lambda one: one.at):
             world.now = one.at
             how = {"outright": True} if world.catalog.meters[one.meter].is_level else {}
             self.books.use(one.quantity, meter=one.meter, **how)
         world.now = END + timedelta(minutes=5)
         world.close_hours()
-        self.books.tell_time()
+        self._pass_to(world.now)
         self.books.owe()
         sent = self.books.send(limit=10_000)
         assert (sent.postponed, sent.parked, sent.stopped) == (0, 0, None)
@@ -104,14 +107,20 @@ class BilledMonth:
 
         The base fee is paid when the month begins, on its first invoice; its usage stands on the one at its end.
         """
-        self.books.advance(hours=2)  # an invoice is final an hour after the period
+        self._pass_to(END + timedelta(hours=2))  # an invoice is final an hour after the period
+        self.books.advance(hours=2)
         found: dict[str, Decimal] = defaultdict(Decimal)
-        for invoice in self.client.v1.invoices.list({"limit": 100}).data:
+        for invoice in self.client.v1.invoices.list({"customer": self.customer, "limit": 100}).data:
             assert invoice.status == "paid"
             for line in self.client.v1.invoices.line_items.list(invoice.id, {"limit": 100}).auto_paging_iter():
                 if int(BEGIN.timestamp()) == line.period.start:
                     found[_product(line)] += Decimal(line.amount).scaleb(-minor_digits(line.currency))
         return dict(found)
+
+    def _pass_to(self, moment: datetime) -> None:
+        clocks = self.client.v1.test_helpers.test_clocks
+        clocks.advance(self.clock, {"frozen_time": int(moment.timestamp())})
+        assert clocks.retrieve(self.clock).status == "ready"
 
 
 def ours(bill: Estimate) -> dict[str, Decimal]:
