@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from metering.clock import to_micros
 from metering.errors import Conflict
-from metering.models import AuditEntry
+from metering.models import AuditEntry, Period
 from metering.stripe_sync.decisions import retry, settle
 from tests.factories.ledger import Books, arm, owed_rows
 from tests.factories.standin import StandinProcess, make_meter
@@ -92,6 +92,45 @@ def test_only_what_has_settled_is_looked_up(books: Books) -> None:
     report = books.send(summary_delay_seconds=DELAY)
 
     assert (report.looked_up, report.accepted) == (1, 1)
+    assert books.counted() == books.used()
+
+
+def test_another_row_of_the_hour_must_have_settled_too(books: Books) -> None:
+    in_doubt(books, "drop_answer", rows=2)
+    first, _ = books.rows()
+    with books.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE stripe_reports SET state = 'accepted', last_sent_at = :now, settled_at = :now WHERE id = :id"),
+            {"id": first.id, "now": books.world.now},
+        )
+
+    assert books.send(summary_delay_seconds=DELAY).looked_up == 0
+    books.advance(seconds=DELAY)
+    assert books.send(summary_delay_seconds=DELAY).looked_up == 1
+    assert books.counted() == books.used()
+
+
+@pytest.mark.parametrize("fault", ["drop_answer", "reset"])
+def test_both_periods_of_an_hour_are_in_its_summary(books: Books, fault: str) -> None:
+    customer, session = books.customer(), books.world.session
+    first, second = session.query(Period).filter_by(customer_id=customer.id).order_by(Period.starts_at)
+    first.ends_at = START + timedelta(minutes=30)
+    session.flush()
+    second.starts_at = first.ends_at
+    session.commit()
+    books.world.send()
+    books.use(3)
+    books.advance(minutes=45)
+    books.use(4)
+    books.advance(hours=1)
+    books.owe()
+    books.send(limit=1)
+    arm(books, fault)
+    books.send()
+    books.advance(hours=23)
+
+    assert books.send(summary_delay_seconds=DELAY).looked_up == 1
+    assert books.rows("parked") == []
     assert books.counted() == books.used()
 
 
