@@ -12,7 +12,8 @@ MOST_COMBINED = 12
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Our side, in scaled units. `used` is what rollups or accruals hold, `reported` what became of it in rows.
+    """Our side, in the units that the Stripe meter counts. `used` is what rollups or accruals hold, `reported` what
+    became of it in rows.
 
     `certain` must be counted at Stripe; each of `uncertain` may be or not, and the rest are the rows by their state.
     """

@@ -1,7 +1,8 @@
 """A month of a customer with a subscription at the stand-in: what we estimate, and what Stripe's invoices say."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,7 +18,7 @@ from metering.billing.estimate import Estimate, estimate
 from metering.catalog import load_catalog
 from metering.embedded import Addresses
 from metering.money import minor_digits
-from metering.runtime import build_runtime
+from metering.runtime import Runtime, build_runtime
 from metering.settings import load_settings
 from metering.stripe_sync.gateway import STANDIN
 from metering.stripe_sync.prices import prices_of
@@ -65,13 +66,18 @@ class BilledMonth:
         self.books = Books(world, self.standin, self.engine)
         self.client = self.standin.client()
 
-    def push(self) -> None:
+    @contextmanager
+    def runtime(self) -> Iterator[Runtime]:
         settings: dict[str, Any] = {"database_url": self.servers.database_url, "redis_url": self.servers.redis_url}
         settings |= {"stripe": "standin", "stripe_api_key": KEY, "stripe_api_base": self.standin.url}
         settings |= {"env": "development", "home": self.folder, "partitions": PARTITIONS, "catalog": self.catalog}
         runtime = build_runtime(load_settings(**settings), clock=lambda: self.books.world.now)
-        push(runtime, changes(look(runtime)), actor="test")
+        yield runtime
         runtime.close()
+
+    def push(self) -> None:
+        with self.runtime() as runtime:
+            push(runtime, changes(look(runtime)), actor="test")
 
     def live(self, plan: str, used: Iterable[Used]) -> Estimate:
         """The whole month on a plan; the bill that we estimate at its end. Everything was reported by then."""

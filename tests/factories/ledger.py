@@ -136,10 +136,12 @@ class Books:
         self.world.session.commit()
         assert not sums
 
-    def sender_process(self, failpoint: str | None = None) -> int:
+    def sender_process(self, failpoint: str | None = None, summary_delay_seconds: float = 0.0) -> int:
         """A sender as a process of its own, which runs once; its exit code."""
         url = self.engine.url.render_as_string(hide_password=False)
-        process = FORKS.Process(target=send_once, args=(url, self.standin.url, self.world.now, failpoint))
+        process = FORKS.Process(
+            target=send_once, args=(url, self.standin.url, self.world.now, failpoint, summary_delay_seconds)
+        )
         process.start()
         process.join(60)
         assert process.exitcode is not None, "the sender does not end"
@@ -163,10 +165,13 @@ def arm(books: Books, kind: str, **more: object) -> None:
     books.standin.set("faults", kind=kind, path=METER_EVENTS, method="POST", **more)
 
 
-def send_once(database_url: str, stripe_url: str, now: datetime, failpoint: str | None) -> None:
+def send_once(
+    database_url: str, stripe_url: str, now: datetime, failpoint: str | None, summary_delay_seconds: float
+) -> None:
     failpoints.arm(failpoint)
     gateway = connect(KEY, standin=True, api_base=stripe_url)
-    send_due(sessionmaker(create_engine(database_url)), gateway, clock=lambda: now, limit=100)
+    sessions = sessionmaker(create_engine(database_url))
+    send_due(sessions, gateway, clock=lambda: now, limit=100, summary_delay_seconds=summary_delay_seconds)
 
 
 def at_hour(moment: datetime, offset: int = 0) -> datetime:

@@ -1,16 +1,19 @@
 """What Stripe invoices for a catalog that was pushed is what we estimate, line by line."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from redis import Redis
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from metering.embedded import Addresses
-from tests.factories.billed_month import BilledMonth, Used, as_table, ours
+from metering.store.verify import verify
+from metering.stripe_sync.reconcile import reconcile
+from tests.factories.billed_month import BEGIN, BilledMonth, Used, as_table, ours
 from tests.factories.standin import StandinProcess
 
 GIB = 1024**3
@@ -58,6 +61,36 @@ def test_a_month_of_the_default_catalog(month: BilledMonth) -> None:
     }
     assert ours(bill) == {product: Decimal(amount) for product, amount in expected.items()}
     assert month.invoiced() == ours(bill)
+    with month.runtime() as runtime:
+        assert [check.name for check in verify(runtime.engine, runtime.redis) if not check.holds] == []
+        assert [one for one in reconcile(runtime)[1] if one.differs] == []
+
+
+def test_usage_that_is_taken_back_is_so_in_the_units_of_the_meter(month: BilledMonth) -> None:
+    """An hour of 400 GB becomes one of 390: the row of it is cancelled, and what is left is sent anew."""
+    month.push()
+    books, world = month.books, month.books.world
+    books.customer()
+    world.now = BEGIN + timedelta(hours=1)
+    books.use(400 * GIB, meter="storage_bytes", outright=True)
+    world.advance(hours=1, minutes=5)
+    world.close_hours()
+    books.tell_time()
+    books.owe()
+    books.send()
+    (row,) = books.rows("accepted")
+    assert row.value == 547_945_205  # 400 / 730 of a GB-month, in billionths
+
+    with month.engine.begin() as connection:
+        connection.execute(text("UPDATE accruals SET units = units / 400 * 390 WHERE units > 0"))
+    books.owe()
+    books.send()
+    books.owe()
+    books.send()
+
+    assert sum(books.counted().values()) == 534_246_575
+    books.check()
+    assert [row.state for row in books.rows()] == ["withdrawn", "accepted"]
 
 
 EXAMPLES = {

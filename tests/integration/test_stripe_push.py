@@ -309,6 +309,19 @@ class TestLoss:
         assert len(session.scalars(select(StripeMeter)).all()) == len(METERS)
         check_whole(stripe_client)
 
+    def test_a_price_that_is_gone_at_stripe_is_made_again(
+        self, app: Flask, stripe_client: stripe.StripeClient, session: Session
+    ) -> None:
+        pushed(app)
+        there = by_key(stripe_client)["metering:plan:pro"].id
+        stripe_client.v1.prices.update(there, {"active": False, "lookup_key": "other"})
+        session.execute(text("UPDATE stripe_prices SET stripe_id = 'price_gone' WHERE stripe_id = :id"), {"id": there})
+        session.commit()
+
+        assert pushed(app) == {"create": 1, "same": OBJECTS - 1}
+        check_whole(stripe_client)
+        assert plan_of(session, STANDIN, ["price_gone"]) == "pro"
+
     @pytest.mark.parametrize("nth", [1, 6, 8, 15, 20, 24])
     def test_a_push_that_was_killed_is_completed_by_the_next(
         self,

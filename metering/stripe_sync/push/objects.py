@@ -101,8 +101,18 @@ def _prices(client: stripe.StripeClient, keys: Sequence[str], kept: Sequence[Kep
         found.add(price.id)
         yield price
     for one in kept:
-        if one.id not in found:
-            yield found_price(client.v1.prices.retrieve(one.id, {"expand": ["tiers"]}))
+        if one.id not in found and (kept_one := _price(client, one.id)) is not None:
+            yield kept_one
+
+
+def _price(client: stripe.StripeClient, id: str) -> FoundPrice | None:
+    """None where it is gone: the data of a sandbox can be deleted there."""
+    try:
+        return found_price(client.v1.prices.retrieve(id, {"expand": ["tiers"]}))
+    except stripe.InvalidRequestError as error:
+        if error.code == "resource_missing":
+            return None
+        raise
 
 
 def _with_keys(client: stripe.StripeClient, keys: Sequence[str]) -> Iterator[FoundPrice]:
