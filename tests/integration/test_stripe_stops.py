@@ -24,6 +24,7 @@ from metering.stripe_sync.modes import refuse_foreign_ids
 from tests.conftest import running_app
 from tests.factories.ledger import Books
 from tests.factories.standin import KEY, StandinProcess, make_meter
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
 
 AppWith = Callable[..., Flask]
@@ -160,7 +161,8 @@ class TestModes:
             background.run("rq")
 
     def test_each_mode_has_a_ledger_of_its_own(self, books: Books) -> None:
-        books.customer()
+        subscribed(books.world.session, books.customer(), "live:acct_9")
+        books.world.session.commit()
         books.use(5)
         books.report_hours()
         with books.engine.begin() as connection:
