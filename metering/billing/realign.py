@@ -64,7 +64,9 @@ def lay(session: Session, customer: Customer, stretches: Sequence[Stretch], now:
         rehome(session, customer, wanted[0].starts_at)
     for row in surplus:
         session.delete(row)
-    customer.plan = next((one.plan for one in wanted if one.starts_at <= now < one.ends_at), customer.plan)
+    # Stripe's clock may be a little ahead of ours: what it says has begun has.
+    begun = max(now, wanted[0].starts_at)
+    customer.plan = next((one.plan for one in wanted if one.starts_at <= begun < one.ends_at), customer.plan)
     session.flush()
     touch(session, [customer.id])
     return True

@@ -45,11 +45,13 @@ def reasons_in(data: Any) -> dict[str, str]:
 
 
 def park_named(session: Session, account: str, reasons: dict[str, str], *, now: datetime) -> int:
-    """Park the rows with these identifiers; how many. Those that were decided on by hand stay as they are."""
+    """Park the rows with these identifiers, of which Stripe says that it did not count them; how many. Those that were
+    decided on by hand stay as they are.
+    """
     parked = session.execute(
         text("""
             UPDATE stripe_reports r
-            SET state = 'parked', settled_at = :now, fault = named.fault
+            SET state = 'parked', settled_at = :now, fault = named.fault, first_sent_at = NULL
             FROM unnest(CAST(:identifiers AS text[]), CAST(:faults AS text[])) AS named (identifier, fault)
             WHERE r.account = :account AND r.identifier = named.identifier
                 AND r.state IN ('pending', 'accepted', 'doubtful')

@@ -3,7 +3,9 @@
 import re
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from html import unescape
+from math import ceil
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -72,7 +74,14 @@ class Shop:
 
     def press(self, action: str, **fields: str) -> TestResponse:
         """A button of the plan page."""
-        return self.owner.submit("/c/acme/plan", f"/c/acme/plan/{action}", **fields)
+        answer = self.owner.submit("/c/acme/plan", f"/c/acme/plan/{action}", **fields)
+        self.catch_up()
+        return answer
+
+    def catch_up(self) -> None:
+        """The stand-in's clock goes on by itself: what happened there lies before our now."""
+        now = datetime.fromtimestamp(ceil(self.standin.inspect("clock")["now"]), UTC)
+        self.world.now = max(self.world.now, now)
 
     def buy(self, plan: str = "pro") -> str:
         """Through Stripe's checkout; where that leads back to."""
@@ -89,14 +98,13 @@ class Shop:
                 action = re.search(r'action="([^"]+)"', form)
                 target = urljoin(page.url, unescape(action[1])) if action else page.url
                 answer = requests.post(target, timeout=PATIENCE_SECONDS, allow_redirects=False)
+                self.catch_up()
                 return answer.headers["Location"]
         raise AssertionError(f"no button {button}: {page.text}")
 
     def deliver(self, **how: Any) -> list[str]:
-        """All webhooks that wait, and what follows from them half a minute later; the types of what was stored.
-
-        The stand-in's clock goes on by itself: what happened there lies a little after our now.
-        """
+        """All webhooks that wait, and what follows from them half a minute later; the types of what was stored."""
+        self.catch_up()
         self.world.advance(seconds=30)
         self.books.tell_time()
         sent = self.standin.set("webhooks/deliver", **how)["deliveries"]
@@ -124,6 +132,10 @@ class Shop:
         visitor = Visitor.of(self.app)
         visitor.log_in(email)
         return visitor
+
+    def subscription(self) -> Any:
+        """The latest, as it stands at Stripe."""
+        return self.client.v1.subscriptions.list({"status": "all", "limit": 1}).data[0]
 
     def spans(self) -> list[tuple[str, str, str]]:
         """The customer's periods as text: start, end, plan."""
