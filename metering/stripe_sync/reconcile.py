@@ -20,9 +20,10 @@ from metering.models import Customer, Period, ReconciledDifference, Reconciliati
 from metering.runtime import Runtime
 from metering.stripe_sync.claims import TOO_OLD
 from metering.stripe_sync.comparison import Books, Explained, explain
-from metering.stripe_sync.gateway import StripeGateway
+from metering.stripe_sync.gateway import StripeApi
 from metering.stripe_sync.ledger import MAX_AGE
 from metering.stripe_sync.meters import is_reported
+from metering.stripe_sync.previews import invoice_preview
 from metering.stripe_sync.reporting import gateway_for, summary_delay_seconds, throttle_for
 from metering.stripe_sync.sql import statement
 from metering.stripe_sync.summaries import hourly_summaries
@@ -31,12 +32,6 @@ from metering.stripe_sync.top_up import Series, hours_between, top_up
 
 DAY = timedelta(days=1)
 CUSTOMERS_AT_ONCE = 100
-
-Preview = Callable[[Runtime, Customer, Period], dict[str, Decimal]]
-"""By meter key, the amounts of Stripe's preview of a period's invoice; none where there is no preview.
-
-Raises StripeFailed.
-"""
 
 log = structlog.get_logger("metering.stripe")
 
@@ -77,8 +72,8 @@ class Compared:
 class Reconciler:
     """Compares customers, one transaction each, in the order of their ids."""
 
-    def __init__(self, runtime: Runtime, gateway: StripeGateway, throttle: Throttle, preview: Preview | None) -> None:
-        self.runtime, self.gateway, self.throttle, self.preview = runtime, gateway, throttle, preview
+    def __init__(self, runtime: Runtime, gateway: StripeApi, throttle: Throttle) -> None:
+        self.runtime, self.gateway, self.throttle = runtime, gateway, throttle
         self.delay = timedelta(seconds=summary_delay_seconds(runtime.settings))
         self.meters = [meter.key for meter in runtime.file_catalog.meters.values() if is_reported(meter)]
 
@@ -160,25 +155,23 @@ class Reconciler:
                 ours = estimate(session, self.runtime.file_catalog, customer, period, now=now)
             except ConfigurationError:
                 return None, None  # a plan that is not sold any more
-        estimated = next((line.amount for line in ours.lines if line.meter == meter), None)
-        theirs = self.preview(self.runtime, customer, period) if self.preview else {}
-        return estimated, theirs.get(meter)
+            self._wait()
+            theirs = invoice_preview(session, self.gateway, customer.id, period.starts_at)
+        return next((line.amount for line in ours.lines if line.meter == meter), None), theirs.get(meter)
 
     def _wait(self) -> None:
         while not self.throttle.take("calls"):
             log.info("stripe_throttled")
 
 
-def reconcile(
-    runtime: Runtime, *, scope: Scope | None = None, preview: Preview | None = None
-) -> tuple[Reconciliation, list[Compared]]:
+def reconcile(runtime: Runtime, *, scope: Scope | None = None) -> tuple[Reconciliation, list[Compared]]:
     """Compare now, all of it; what was compared, differences or not. The differences are kept.
 
     Raises:
         NotFound: there is no such customer. ConfigurationError, StripeFailed, RedisError.
     """
     scope = scope or Scope()
-    reconciler = _reconciler(runtime, preview)
+    reconciler = _reconciler(runtime)
     run = _begin(runtime, reconciler.gateway.account, "asked", scope)
     found: list[Compared] = []
     while customers := _customers(runtime, scope, run.done_until):
@@ -189,7 +182,7 @@ def reconcile(
     return _finish(runtime, run.id), found
 
 
-def reconcile_some(runtime: Runtime, *, enough: Callable[[], bool], preview: Preview | None = None) -> int:
+def reconcile_some(runtime: Runtime, *, enough: Callable[[], bool]) -> int:
     """Go on with the comparison that runs, or begin the one that is due, until `enough`; how many series were compared.
 
     Due are: once a day everybody; and periods that ended, when all of their usage has been sent and before Stripe makes
@@ -197,7 +190,7 @@ def reconcile_some(runtime: Runtime, *, enough: Callable[[], bool], preview: Pre
     """
     if runtime.settings.stripe == "off":
         return 0
-    reconciler = _reconciler(runtime, preview)
+    reconciler = _reconciler(runtime)
     compared = 0
     while not enough() and (run := _due(runtime, reconciler.gateway.account)) is not None:
         scope = Scope() if run.kind == "daily" else _closing_scope(runtime, run)
@@ -212,9 +205,9 @@ def reconcile_some(runtime: Runtime, *, enough: Callable[[], bool], preview: Pre
     return compared
 
 
-def _reconciler(runtime: Runtime, preview: Preview | None) -> Reconciler:
+def _reconciler(runtime: Runtime) -> Reconciler:
     gateway = gateway_for(runtime.settings)
-    return Reconciler(runtime, gateway, throttle_for(runtime, gateway.account), preview)
+    return Reconciler(runtime, gateway, throttle_for(runtime, gateway.account))
 
 
 def _due(runtime: Runtime, account: str) -> Reconciliation | None:

@@ -26,6 +26,7 @@ from metering.stripe_sync.push.plan import changes
 from metering.stripe_sync.push.run import look, push
 from tests.factories.ledger import Books
 from tests.factories.standin import KEY, StandinProcess
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import PARTITIONS, World
 
 BEGIN = datetime(2026, 12, 1, tzinfo=UTC)
@@ -81,26 +82,44 @@ class BilledMonth:
 
     def live(self, plan: str, used: Iterable[Used]) -> Estimate:
         """The whole month on a plan; the bill that we estimate at its end. Everything was reported by then."""
-        world = self.books.world
+        self.begin(plan)
+        for one in sorted(used, key=lambda one: one.at):
+            self.use(one)
+        self.report(END + timedelta(minutes=5))
+        return self.estimated()
+
+    def begin(self, plan: str) -> None:
+        """Subscribe at the beginning of the month."""
         # A test clock stands still, so that the subscription's period begins to the second where ours does.
         self.clock = self.client.v1.test_helpers.test_clocks.create({"frozen_time": int(BEGIN.timestamp())}).id
         at_stripe = self.client.v1.customers.create({"name": "Acme", "test_clock": self.clock})
         self.customer = at_stripe.id
-        customer = world.customer("acme", plan, stripe_customer_id=at_stripe.id)
+        customer = self.books.world.customer("acme", plan, stripe_customer_id=at_stripe.id)
         items: Any = [{"price": price} for price in prices_of(self.session, STANDIN, plan)]
-        self.client.v1.subscriptions.create({"customer": at_stripe.id, "items": items})
-        for one in sorted(used, key=lambda one: one.at):
-            world.now = one.at
-            how = {"outright": True} if world.catalog.meters[one.meter].is_level else {}
-            self.books.use(one.quantity, meter=one.meter, **how)
-        world.now = END + timedelta(minutes=5)
+        made = self.client.v1.subscriptions.create({"customer": at_stripe.id, "items": items})
+        subscribed(self.session, customer, STANDIN, BEGIN, stripe_id=made.id)
+        self.session.commit()
+
+    def use(self, one: Used) -> None:
+        world = self.books.world
+        world.now = one.at
+        how = {"outright": True} if world.catalog.meters[one.meter].is_level else {}
+        self.books.use(one.quantity, meter=one.meter, **how)
+
+    def report(self, at: datetime) -> None:
+        """Report what was used until then."""
+        world = self.books.world
+        world.now = at
         world.close_hours()
-        self._pass_to(world.now)
+        self._pass_to(at)
         self.books.owe()
         sent = self.books.send(limit=10_000)
         assert (sent.postponed, sent.parked, sent.stopped) == (0, 0, None)
+
+    def estimated(self) -> Estimate:
+        world = self.books.world
         (month,) = [period for period in world.periods() if period.starts_at == BEGIN]
-        return estimate(self.session, world.catalog, customer, month, now=world.now)
+        return estimate(self.session, world.catalog, world.find("acme"), month, now=world.now)
 
     def invoiced(self) -> dict[str, Decimal]:
         """What Stripe's invoices bill for the month, by product, in the major unit.

@@ -24,9 +24,8 @@ def subscribed(
         "cycle": "1 month",
         "fetched_at": since,
     }
-    row = StripeSubscription(
-        account=account, stripe_id=f"sub_{customer.key}", customer_id=customer.id, starts_at=since, **(values | more)
-    )
+    values |= {"stripe_id": f"sub_{customer.key}"} | more
+    row = StripeSubscription(account=account, customer_id=customer.id, starts_at=since, **values)
     session.add(row)
     session.flush()
     return row

@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 
 from metering.embedded import Addresses
 from metering.store.verify import verify
+from metering.stripe_sync.previews import invoice_preview
 from metering.stripe_sync.reconcile import reconcile
+from metering.stripe_sync.reporting import gateway_for
 from tests.factories.billed_month import BEGIN, BilledMonth, Used, as_table, ours
 from tests.factories.standin import StandinProcess
 
@@ -64,6 +66,24 @@ def test_a_month_of_the_default_catalog(month: BilledMonth) -> None:
     with month.runtime() as runtime:
         assert [check.name for check in verify(runtime.engine, runtime.redis) if not check.holds] == []
         assert [one for one in reconcile(runtime)[1] if one.differs] == []
+
+
+def test_what_a_running_month_would_be_invoiced(month: BilledMonth) -> None:
+    month.push()
+    month.begin("pro")
+    month.use(Used("api_call", 12_346, 2))
+    month.use(Used("seats", 3, 3))
+    month.report(BEGIN + timedelta(days=4))
+    bill = month.estimated()
+    with month.runtime() as runtime, runtime.transaction() as session:
+        api = gateway_for(runtime.settings)
+        customer = month.books.world.find("acme")
+
+        found = invoice_preview(session, api, customer.id, BEGIN)
+
+        assert found["api_call"] == Decimal("2.35")  # 2,346 x 0.001
+        assert found == {line.meter: line.amount for line in bill.lines if line.meter}
+        assert invoice_preview(session, api, customer.id, BEGIN + timedelta(days=1)) == {}
 
 
 def test_usage_that_is_taken_back_is_so_in_the_units_of_the_meter(month: BilledMonth) -> None:
