@@ -46,7 +46,8 @@ def rebuild(
         run = scripts.redis_run(redis)
         if not force and not is_lost(row, run, redis.mget(key + "gen", key + "seq")):
             return None
-        redis.delete(key + "gen")
+        # Whoever rebuilt it before us may be about to open it: not in the midst of this, where counters are missing.
+        redis.delete(key + "gen", key + "opening")
         try:
             _rebuild(session, redis, catalog, row, now)
         except BaseException:

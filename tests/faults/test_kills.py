@@ -13,7 +13,7 @@ from metering.keeper import Keeper
 from metering.runtime import Runtime
 from metering.store.verify import verify
 from metering.stripe_sync.gateway import connect
-from metering.stripe_sync.verify import differences
+from metering.stripe_sync.verify import findings
 from tests.factories.standin import KEY, StandinProcess
 from tests.faults import counts
 from tests.faults.harness import Clients, Product, read_log, running_product, wait_until
@@ -87,7 +87,7 @@ def assert_stripe_agrees(product: Product, standin: StandinProcess) -> None:
     gateway = connect(KEY, standin=True, api_base=standin.url)
     with product.runtime() as runtime:
         # By the workers' clocks, which went ahead.
-        assert differences(runtime.sessions, gateway, settled_by=runtime.clock() + timedelta(days=1)) == []
+        assert findings(runtime.sessions, gateway, settled_by=runtime.clock() + timedelta(days=1)) == []
 
 
 def held(runtime: Runtime) -> int:

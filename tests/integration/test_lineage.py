@@ -6,6 +6,7 @@ import threading
 
 import orjson
 import pytest
+from redis import Redis
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
@@ -16,6 +17,7 @@ from metering.intake.scripts import prefix
 from metering.keeper import Keeper
 from metering.models import SetAside
 from metering.service import Metering
+from metering.store import rebuild as rebuilding
 from metering.store.rebuild import open_partition, rebuild
 from metering.store.verify import verify
 from tests.factories.world import PARTITIONS, World
@@ -59,6 +61,26 @@ def test_of_two_processes_that_rebuild_at_once_the_slower_one_does_no_harm(world
     world.drain()
 
     assert world.total() == 5 == world.used()
+
+
+def test_nobody_opens_a_partition_that_another_is_rebuilding(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a rebuild that is committed, when it is opened while another one has dropped the counters."""
+    world.customer()
+    world.redis.delete(KEY + "gen")
+    slower = rebuild(world.session, world.redis, world.catalog, ACME, now=world.now)
+    world.session.commit()
+    assert slower is not None
+    forget, opened = rebuilding._forget, []
+
+    def forget_and_meet_the_slower_one(redis: Redis, key: str) -> None:
+        forget(redis, key)
+        opened.append(open_partition(redis, ACME, slower))
+
+    monkeypatch.setattr(rebuilding, "_forget", forget_and_meet_the_slower_one)
+    world.rebuild(ACME)
+
+    assert opened == [False]
+    assert world.record(world.event(quantity=5)) == 1
 
 
 def test_a_partition_that_is_not_lost_is_left_alone(world: World) -> None:
