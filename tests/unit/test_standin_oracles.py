@@ -30,6 +30,7 @@ PARAMETER_TYPES = {
     ("GET", "/v1/account"): typed.AccountRetrieveCurrentParams,
     ("POST", "/v1/customers"): typed.CustomerCreateParams,
     ("GET", "/v1/customers"): typed.CustomerListParams,
+    ("GET", "/v1/customers/search"): typed.CustomerSearchParams,
     ("GET", "/v1/customers/<id>"): typed.CustomerRetrieveParams,
     ("POST", "/v1/customers/<id>"): typed.CustomerUpdateParams,
     ("POST", "/v1/billing/meters"): typed.billing.MeterCreateParams,
