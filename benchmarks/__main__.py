@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import decorator, drain, growth, ingest, queries
+from benchmarks import decorator, drain, growth, ingest, queries, stripe
 
 BENCHMARKS = {
     "decorator": decorator.run,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "growth": growth.run,
     "ingest": ingest.run,
     "queries": queries.run,
+    "stripe": stripe.run,
 }
 
 

@@ -19,6 +19,7 @@ from metering.errors import ConfigurationError, MeteringError
 from metering.initialise import initialise
 from metering.runtime import build_runtime
 from metering.settings import DEVELOPMENT_FILE, Settings, keep_development_instance, load_settings
+from metering.standin_setup import set_up_standin
 from metering.supervisor import Command, supervise
 
 STANDIN_KEY = "sk_test_standin"
@@ -61,7 +62,11 @@ def _run(settings: Settings) -> int:
         if embedded:
             say(f"starting PostgreSQL and Redis, data in {home}")
             embedded.start()
-        os.environ.setdefault("METERING_SECRET_KEY", _secret(home))
+        os.environ.setdefault("METERING_SECRET_KEY", _secret(home, "secret-key"))
+        if settings.stripe == "standin":
+            # The stand-in is told both: it signs with what it is given.
+            os.environ.setdefault("STRIPE_WEBHOOK_SECRET", _secret(home, "webhook-secret"))
+            os.environ.setdefault("STRIPE_WEBHOOK_THIN_SECRET", _secret(home, "webhook-thin-secret"))
         settings = load_settings()
         keep_development_instance(settings)
         demo = _prepare(settings)
@@ -113,9 +118,9 @@ def _commands(settings: Settings) -> list[Command]:
     return commands
 
 
-def _secret(home: Path) -> str:
+def _secret(home: Path, name: str) -> str:
     """A secret of this machine's own, so that sessions outlive a restart and are worth nothing elsewhere."""
-    path = home / "secret-key"
+    path = home / name
     if not path.exists():
         home.mkdir(parents=True, exist_ok=True)
         with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
@@ -127,6 +132,10 @@ def _welcome(settings: Settings, demo: Demo) -> None:
     """What to do first, said once it works."""
     address = f"http://127.0.0.1:{settings.port}"
     _wait_for(f"{address}/readyz")
+    if settings.stripe == "standin":
+        runtime = build_runtime(settings, clock=utc_now)
+        set_up_standin(runtime, address, report=say)
+        runtime.close()
     lines = [
         "",
         f"  Dashboard   {address}",

@@ -1,6 +1,7 @@
 """The composition root: the only place that puts the product together as a service of its own."""
 
 import secrets
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from metering import api, cli, dashboard
+from metering import api, cli, dashboard, webhooks
 from metering.accounts import login as accounts_login
 from metering.api.bodies import InvalidRequest
 from metering.clock import Clock, utc_now
@@ -79,7 +80,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     _bind_extensions(app)
     _refuse_demo_in_production(runtime)
     metering = Metering(app, settings=settings, clock=clock, runtime=runtime)
-    for blueprint in (*api.BLUEPRINTS, *dashboard.BLUEPRINTS, health):
+    for blueprint in (*api.BLUEPRINTS, *dashboard.BLUEPRINTS, webhooks.blueprint, health):
         app.register_blueprint(blueprint)
     app.cli.add_command(cli.commands)
     _answer_errors(app, metering)
@@ -133,6 +134,7 @@ def _bind_extensions(app: Flask) -> None:
     accounts_login.bind(login)
     for blueprint in api.BLUEPRINTS:
         csrf.exempt(blueprint)  # a key in a header cannot be sent by somebody else's page
+    csrf.exempt(webhooks.blueprint)  # nor can a signature
 
 
 def _answer_errors(app: Flask, metering: Metering) -> None:
@@ -188,13 +190,18 @@ def _name_requests(app: Flask) -> None:
             raise InvalidRequest(f"The request is not as it should be: {fault}")
 
 
+def _policy(form_targets: Iterable[str]) -> str:
+    """`form_targets`: other origins that a form of this page may lead to; browsers look at redirects, too."""
+    return CONTENT_SECURITY_POLICY.replace("form-action 'self'", " ".join(["form-action 'self'", *form_targets]))
+
+
 def _protect_answers(app: Flask) -> None:
     """What keeps browsers from being talked into mischief, and the request's id."""
 
     @app.after_request
     def _protect(response: Response) -> Response:
         response.headers["X-Request-Id"] = g.get("request_id", "")
-        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        response.headers.setdefault("Content-Security-Policy", _policy(g.get("form_targets", ())))
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Referrer-Policy", "same-origin")
         if request.endpoint != "static":

@@ -22,6 +22,7 @@ from metering.keeper import Keeper
 from metering.logs import configure_logs
 from metering.runtime import Runtime, build_runtime
 from metering.settings import load_settings
+from metering.stripe_sync.reporting import check_start
 
 RETRY_SECONDS = 2
 
@@ -111,6 +112,8 @@ def run(role: str) -> None:
     runtime = build_runtime(settings)
     gc.freeze()  # what is here by now lives as long as the process
     try:
+        if role == "rq":
+            check_start(runtime)
         ROLES[role](runtime)
     finally:
         runtime.close()

@@ -13,6 +13,7 @@ from metering.problems import to_json
 from metering.runtime import Runtime
 from metering.service import Metering
 from metering.store.status import flow
+from metering.stripe_sync.stops import stop_of
 
 blueprint = Blueprint("health", __name__)
 
@@ -32,12 +33,19 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Whether usage can be taken: each check with what is wrong, 503 when one fails."""
+    """Whether usage can be taken: each check with what is wrong, 503 when one fails.
+
+    Reporting to Stripe that is stopped is told beside them, and takes nobody out of service: usage is kept meanwhile.
+    """
     runtime = _runtime()
     checks = {"postgresql": check_postgresql(runtime), "redis": check_redis(runtime)}
     checks["generations"] = check_generations(runtime) if checks["redis"] is None else "not looked at"
     healthy = all(fault is None for fault in checks.values())
-    body = {"ready": healthy, "checks": {name: fault or "ok" for name, fault in checks.items()}}
+    body = {
+        "ready": healthy,
+        "checks": {name: fault or "ok" for name, fault in checks.items()},
+        "stripe": check_stripe(runtime) if checks["postgresql"] is None else "not looked at",
+    }
     return Response(to_json(body), 200 if healthy else 503, content_type="application/json")
 
 
@@ -70,6 +78,15 @@ def check_generations(runtime: Runtime) -> str | None:
     except RedisError as error:
         return type(error).__name__
     return f"the counters of partitions {missing} wait to be rebuilt" if missing else None
+
+
+def check_stripe(runtime: Runtime) -> str:
+    """Whether reporting goes on, as far as is stored: Stripe itself is not asked."""
+    if runtime.settings.stripe == "off":
+        return "off"
+    with runtime.transaction() as session:
+        stopped = stop_of(session, runtime.settings)
+    return stopped.message if stopped else "ok"
 
 
 def _config(runtime: Runtime, name: str) -> str | None:

@@ -3,6 +3,7 @@
 All jobs may run twice, at once, or be killed half-way: what they do is decided by what is stored.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,18 +11,22 @@ from functools import lru_cache
 import structlog
 from sqlalchemy import text
 
+from metering.accounts.in_force import put_in_force
 from metering.billing.periods import close_periods, customers_without_next, ensure_periods
 from metering.runtime import Runtime, build_runtime
 from metering.settings import load_settings
 from metering.store import accruals, schema
 from metering.store.last_used import carry_last_used
 from metering.store.state import touch
-from metering.stripe_sync import reporting
-from metering.stripe_sync.gateway import StripeFailed
+from metering.stripe_sync import processing, reconcile, reporting
+from metering.stripe_sync.gateway import KeyRefused, StripeFailed
+from metering.stripe_sync.history import forget_old
 
 QUEUE = "metering"
 PERIODS_LOCK = 0x70657269
 MAX_JOB_SECONDS = 300
+RECONCILE_SECONDS = 15.0
+"""A comparison of many customers takes long at Stripe's rate, and goes on in the next round: other jobs wait."""
 
 log = structlog.get_logger("metering.jobs")
 
@@ -88,6 +93,38 @@ def report_to_stripe() -> int:
         return 0
 
 
+def process_stripe_event(row_id: int) -> int:
+    """Follow one of Stripe's events; enqueued as soon as it is stored."""
+    settled = processing.process(runtime(), row_id)
+    put_in_force(runtime())
+    return int(settled)
+
+
+def process_stripe_events() -> int:
+    """Follow the events that were not enqueued, or failed before; how many are settled now."""
+    try:
+        settled = processing.process_due(runtime())
+    except StripeFailed as error:
+        log.warning("stripe_unavailable", detail=error.message)  # they wait for the next round
+        return 0
+    if settled:
+        put_in_force(runtime())
+    return settled
+
+
+def reconcile_with_stripe() -> int:
+    """Compare with Stripe what is due to be compared, for a while; how many series were."""
+    current = runtime()
+    ends = time.monotonic() + RECONCILE_SECONDS
+    with current.transaction() as session:
+        forget_old(session, now=current.clock(), keep_days=current.settings.reconciliation_keep_days)
+    try:
+        return reconcile.reconcile_some(current, enough=lambda: time.monotonic() >= ends)
+    except (StripeFailed, KeyRefused) as error:
+        log.warning("stripe_unavailable", detail=error.message)  # it goes on there in the next round
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Recurring:
     """`job` runs every `seconds`."""
@@ -103,4 +140,6 @@ SCHEDULE = (
     Recurring(make_event_months, 3600),
     Recurring(carry_last_use, 15),
     Recurring(report_to_stripe, 30),
+    Recurring(reconcile_with_stripe, 60),
+    Recurring(process_stripe_events, 15),
 )

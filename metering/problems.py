@@ -41,6 +41,7 @@ STATUSES = {
     "intake-unavailable": 503,
     "period-unknown": 503,
     "stripe-failed": 503,
+    "plan-unknown": 503,
     "undeclared-meter": 500,
     "configuration": 500,
 }
@@ -56,6 +57,8 @@ TITLES = {
     "reservation-expired": "This reservation holds nothing any more",
     "period-unknown": "No billing period holds this moment",
     "precondition-failed": "Changed meanwhile",
+    "bad-webhook": "This is no webhook of Stripe's",
+    "plan-unknown": "No plan of the catalog stands behind this subscription",
     "limit-exceeded": "Limit exceeded",
     "rate-limited": "Too many calls at once",
     "intake-unavailable": "Metering is unavailable for the moment",

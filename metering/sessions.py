@@ -4,10 +4,12 @@ from flask import Flask, Request, Response, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 
 API = "/api"
+WEBHOOKS = "/webhooks"
 
 
 def is_api(path: str) -> bool:
-    return path == API or path.startswith(f"{API}/")
+    """Whether programs call it: the API, and where other services send what they have to tell."""
+    return any(path == one or path.startswith(f"{one}/") for one in (API, WEBHOOKS))
 
 
 class PageSessions(SecureCookieSessionInterface):

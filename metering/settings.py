@@ -16,6 +16,16 @@ from metering.errors import ConfigurationError
 DEVELOPMENT_SECRET = "development-secret-that-production-refuses"  # noqa: S105 - refused in production
 MIN_SECRET_LENGTH = 32
 DEVELOPMENT_FILE = "development.json"
+OWN_NAMES = {
+    "port",
+    "stripe_account_id",
+    "stripe_api_key",
+    "stripe_webhook_secret",
+    "stripe_webhook_thin_secret",
+}
+"""Settings whose variables do not begin with METERING_."""
+FINAL_BEAT_SECONDS = 300.0
+"""What it takes to report a period's last usage: jobs run every half minute, and what waits before it is sent first."""
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -54,15 +64,21 @@ class Settings(BaseSettings):
     lateness_seconds: Seconds = 34 * 24 * 3600
     redis_timeout_seconds: Seconds = 2
     settle_delay_seconds: Seconds = 120
-    period_grace_seconds: Seconds = 3600
+    period_grace_seconds: Seconds = 2700
     stripe_account_id: str | None = _stripe("STRIPE_ACCOUNT_ID")
     public_url: str | None = None
 
     stripe: Literal["off", "standin", "live"] = "off"
     stripe_api_key: SecretStr | None = _stripe("STRIPE_API_KEY")
     stripe_webhook_secret: SecretStr | None = _stripe("STRIPE_WEBHOOK_SECRET")
+    stripe_webhook_thin_secret: SecretStr | None = _stripe("STRIPE_WEBHOOK_THIN_SECRET")
     stripe_api_base: str | None = None
     stripe_summary_delay_seconds: Annotated[float, Field(ge=0)] | None = None
+    stripe_events_per_second: Annotated[float, Field(gt=0, lt=1000)] | None = None
+    stripe_calls_per_second: Annotated[float, Field(gt=0, lt=100)] | None = None
+    stripe_senders: int = Field(default=8, ge=1, le=64)
+    stripe_finalizes_seconds: Annotated[float, Field(ge=3600, le=72 * 3600)] = 3600
+    reconciliation_keep_days: int = Field(default=400, ge=1)
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":
@@ -70,6 +86,24 @@ class Settings(BaseSettings):
             raise ValueError(f"STRIPE_API_KEY must be set when METERING_STRIPE={self.stripe}")
         if self.stripe == "standin" and self.stripe_api_base is None:
             raise ValueError("METERING_STRIPE_API_BASE must name the stand-in when METERING_STRIPE=standin")
+        return self
+
+    @model_validator(mode="after")
+    def _stripe_fits(self) -> "Settings":
+        if self.stripe == "off" or self.stripe_api_key is None:
+            return self
+        key = self.stripe_api_key.get_secret_value()
+        if self.stripe == "live" and not key.startswith(("sk_live_", "sk_test_", "rk_live_", "rk_test_")):
+            raise ValueError("STRIPE_API_KEY must be a secret or restricted key of Stripe's: sk_live_…, rk_test_…")
+        if self.stripe_account_id is not None and not self.stripe_account_id.startswith("acct_"):
+            raise ValueError("STRIPE_ACCOUNT_ID must be the id of an account: acct_…")
+        latest = self.period_grace_seconds + self.settle_delay_seconds + FINAL_BEAT_SECONDS
+        if self.stripe == "live" and latest > self.stripe_finalizes_seconds:
+            raise ValueError(
+                f"METERING_PERIOD_GRACE_SECONDS: usage that comes that late would miss its invoice, which Stripe makes "
+                f"final {self.stripe_finalizes_seconds:g} s after the period (METERING_STRIPE_FINALIZES_SECONDS); "
+                f"together with METERING_SETTLE_DELAY_SECONDS leave {FINAL_BEAT_SECONDS:g} s for reporting it"
+            )
         return self
 
     @property
@@ -126,7 +160,7 @@ def _development_instance() -> dict[str, Any]:
         kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return {name: value for name, value in kept.items() if _variable(name) not in os.environ}
+    return {name: value for name, value in kept.items() if variable(name) not in os.environ}
 
 
 def keep_development_instance(settings: Settings) -> Path:
@@ -144,19 +178,15 @@ def keep_development_instance(settings: Settings) -> Path:
     return path
 
 
-def _variable(name: str) -> str:
+def variable(name: str) -> str:
     """The environment variable of a setting."""
-    return (
-        name.upper()
-        if name in ("stripe_api_key", "stripe_webhook_secret", "stripe_account_id", "port")
-        else (f"METERING_{name.upper()}")
-    )
+    return name.upper() if name in OWN_NAMES else f"METERING_{name.upper()}"
 
 
 def _explain(error: ValidationError) -> str:
     lines = ["The settings are wrong:"]
     for fault in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in fault["loc"])
-        shown = _variable(name) if name in Settings.model_fields else name
+        shown = variable(name) if name in Settings.model_fields else name
         lines.append(f"  {shown + ': ' if name else ''}{fault['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

@@ -23,6 +23,7 @@ from metering.settings import load_settings
 from metering.store import schema
 from tests.browser import gate
 from tests.browser.gate import pytest_runtest_setup  # noqa: F401 - pytest finds it here
+from tests.factories.stripe_params import judged_requests
 from tests.factories.world import PARTITIONS, START, World
 from tests.faults import counts
 
@@ -133,6 +134,17 @@ def metering(app: Flask) -> Metering:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture(autouse=True)
+def stripe_parameters(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In tests about Stripe every request is judged by the library's own parameter types."""
+    name = request.path.stem
+    if "stripe" not in name or name == "test_stripe_params":
+        yield
+        return
+    with judged_requests():
+        yield
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ from datetime import datetime
 from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
-from metering.billing.periods import PlanStart, ensure_periods, set_plan, zone
+from metering.billing.periods import PlanStart, ensure_periods, set_plan
+from metering.billing.rhythm import zone
 from metering.catalog import Catalog
 from metering.errors import Conflict, MeteringError, UnknownCustomer
 from metering.ids import partition_of
 from metering.models import Customer
 from metering.settings import Settings
 from metering.store.state import touch
-from metering.stripe_sync.customers import link
+from metering.stripe_sync.relink import relink
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 STRIPE_ID = re.compile("cus_[A-Za-z0-9]{1,250}")
@@ -140,9 +141,9 @@ def link_with_stripe(
 ) -> None:
     """Say which customer of Stripe's a locked customer is, or none (yet).
 
-    Raises InvalidCustomer, and what `stripe_sync.customers.link` does: Conflict, StripeFailed, ConfigurationError.
+    Raises InvalidCustomer, and what `stripe_sync.relink.relink` does: Conflict, StripeFailed, ConfigurationError.
     """
-    link(session, settings, customer, checked_stripe_id(stripe_id, customer.key), now=now, actor=actor)
+    relink(session, settings, customer, checked_stripe_id(stripe_id, customer.key), now=now, actor=actor)
 
 
 def set_status(session: Session, customer: Customer, status: str) -> None:

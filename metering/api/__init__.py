@@ -4,6 +4,7 @@ from metering.api.alerts import blueprint as alerts
 from metering.api.customers import blueprint as customers
 from metering.api.entitlements import blueprint as entitlements
 from metering.api.events import blueprint as events
+from metering.api.invoices import blueprint as invoices
 from metering.api.keys import blueprint as keys
 from metering.api.members import blueprint as members
 from metering.api.meter_query import blueprint as meter_query
@@ -17,5 +18,5 @@ from metering.api.usage import blueprint as usage
 
 BLUEPRINTS = (
     *(events, stored_events, meters, meter_query, usage, entitlements, reservations),
-    *(customers, keys, members, alerts, sample, reference, problems),
+    *(customers, keys, members, alerts, invoices, sample, reference, problems),
 )

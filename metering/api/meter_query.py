@@ -18,7 +18,7 @@ from metering.api.auth import current_caller, current_metering
 from metering.api.bodies import Body, InvalidRequest, Query
 from metering.api.operation import Content, Example, operation
 from metering.api.shapes import EXAMPLE_CUSTOMER, CamelAnswer, Instant, Number, StatedInstant
-from metering.billing.periods import UnknownTimeZone, zone
+from metering.billing.rhythm import UnknownTimeZone, zone
 from metering.store.meters import find_meter
 from metering.store.usage_query import CUSTOMER_ID, SUBJECT, UsageQuery, UsageRow, query_usage
 from metering.store.windows import WindowSize

@@ -32,6 +32,7 @@ TAGS = {
     "Entitlements": "Whether a customer has access to a feature, and how much of it is left.",
     "Reservations": "Holding quota while work runs, and settling it with what was really used.",
     "Alerts": "Thresholds that usage or the bill has crossed.",
+    "Invoices": "What Stripe has billed, as it stands there.",
     "Customers": "The billed parties: made and changed by operators.",
     "API keys": "Made, listed, replaced and revoked: those of a customer, and those of the operators.",
     "Members": "The people of a customer, and their roles.",

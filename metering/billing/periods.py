@@ -1,12 +1,11 @@
 """Billing periods: stored rows, half-open, without gaps. Without a Stripe subscription they are calendar months in the
-customer's time zone.
+customer's time zone; with one they go on in its rhythm until it says otherwise (`billing/realign.py`).
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal, get_args
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -14,6 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
+from metering.billing.rhythm import Cycle, Stretch, month_around, stretches_until
 from metering.errors import IntakeUnavailable, MeteringError
 from metering.models import Customer, Inbox, PartitionRow, Period
 from metering.store.backlog import backlogs
@@ -27,54 +27,17 @@ INBOX_MARGIN = timedelta(minutes=1)
 """Usage was admitted a little before its row in the inbox was written."""
 
 
-class UnknownTimeZone(MeteringError):
-    code = "unknown-time-zone"
-
-
 class PeriodUnknown(MeteringError):
     """A customer has no billing period for this moment: the job that makes them has not run for long."""
 
     code = "period-unknown"
 
 
-def zone(name: str) -> ZoneInfo:
-    """Raises UnknownTimeZone for a name that the IANA database does not know."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise UnknownTimeZone(f"{name!r} is no time zone of the IANA database", timezone=name) from None
-
-
-def month_around(moment: datetime, timezone: str) -> tuple[datetime, datetime]:
-    """The calendar month in `timezone` that holds `moment`, as `[start, end)` in UTC."""
-    local = moment.astimezone(zone(timezone))
-    start = local.replace(day=1, hour=0, minute=0, second=0, microsecond=0, fold=0)
-    end = _next_month(start)
-    return start.astimezone(UTC), end.astimezone(UTC)
-
-
-def months_until(start: datetime, timezone: str, until: datetime) -> list[tuple[datetime, datetime]]:
-    """Months from `start` on, without a gap, up to and including the one after the month that holds `until`."""
-    spans: list[tuple[datetime, datetime]] = []
-    begins = start
-    while not spans or spans[-1][0] <= until:
-        # An instant inside the month, not its edge: after a change of time zone the edge may lie in two months.
-        _, ends = month_around(begins + timedelta(hours=26), timezone)
-        spans.append((begins, ends))
-        begins = ends
-    return spans
-
-
-def _next_month(start: datetime) -> datetime:
-    year, month = divmod(start.year * 12 + start.month, 12)
-    return start.replace(year=year, month=month + 1)
-
-
 def ensure_periods(session: Session, customers: Iterable[Customer], now: datetime) -> list[int]:
     """Make the current and the next period of these customers where missing; the ids of customers that got one.
 
-    A new period has the plan of the one before it, so a plan that was set for the next period stays from there on; the
-    customer's own `plan` follows as that period begins, which is when the one after it is made.
+    A new period has the plan and the rhythm of the one before it, so a plan that was set for the next period stays from
+    there on; the customer's own `plan` follows as that period begins, which is when the one after it is made.
     """
     customers = list(customers)
     ids = sorted(customer.id for customer in customers)
@@ -87,14 +50,32 @@ def ensure_periods(session: Session, customers: Iterable[Customer], now: datetim
         if previous and previous.starts_at > now:
             continue  # the next one exists already
         plan = previous.plan if previous else customer.plan
-        spans = months_until(start, customer.timezone, now)
-        session.add_all(
-            Period(customer_id=customer.id, starts_at=begins, ends_at=ends, plan=plan) for begins, ends in spans
-        )
+        cycle = cycle_of(previous) if previous else None
+        stretches = stretches_until(start, plan, cycle, customer.timezone, now)
+        session.add_all(new_period(customer.id, stretch) for stretch in stretches)
         customer.plan = plan
         grown.append(customer.id)
     session.flush()
     return grown
+
+
+def cycle_of(period: Period) -> Cycle | None:
+    """The rhythm in which periods follow this one; None for calendar months."""
+    return Cycle(period.anchor, period.cycle) if period.anchor and period.cycle else None
+
+
+def new_period(customer_id: int, stretch: Stretch) -> Period:
+    """The row of a stretch."""
+    period = Period(customer_id=customer_id)
+    write_stretch(period, stretch)
+    return period
+
+
+def write_stretch(period: Period, stretch: Stretch) -> None:
+    """Make a row say what the stretch says."""
+    period.starts_at, period.ends_at, period.plan = stretch.starts_at, stretch.ends_at, stretch.plan
+    period.anchor = stretch.cycle.anchor if stretch.cycle else None
+    period.cycle = stretch.cycle.text if stretch.cycle else None
 
 
 def lock_customers(session: Session, customer_ids: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ from flask.cli import AppGroup
 from sqlalchemy import select
 
 from metering.accounts.customers import find_customer
-from metering.billing.periods import zone
+from metering.billing.rhythm import zone
 from metering.cli.common import actor, current_metering, explained, json_option, print_json
 from metering.keeper import Keeper
 from metering.models import SetAside
@@ -17,6 +17,7 @@ from metering.store import void as mending
 from metering.store.status import flow
 from metering.store.verify import Check, verify
 from metering.store.verify import as_json as checks_as_json
+from metering.stripe_sync import inbound
 from metering.stripe_sync.reporting import stripe_status
 from metering.stripe_sync.verify import verify_stripe
 
@@ -78,6 +79,8 @@ def status(as_json: bool) -> None:
     with explained(), runtime.transaction() as session:
         figures = {name: value for name, value, _ in flow(session, runtime.redis, now=runtime.clock()).gauges()}
         figures |= stripe_status(runtime, session)
+        if runtime.settings.stripe != "off":
+            figures |= {f"stripe_{name}": float(value) for name, value in inbound.counts(session).items()}
     if as_json:
         print_json(figures)
         return

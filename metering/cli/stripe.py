@@ -1,4 +1,4 @@
-"""`stripe`: report now, and decide on rows that Stripe refused."""
+"""`stripe`: report now, see where that stands, and decide on rows that are parked."""
 
 from dataclasses import asdict
 
@@ -6,15 +6,19 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy import select
 
+from metering.cli import stripe_events
 from metering.cli.common import actor, current_metering, explained, json_option, print_json
+from metering.cli.push import push_catalog
+from metering.cli.reconcile import reconcile_command, status
 from metering.models import Customer, MeterRow, StripeReport
-from metering.stripe_sync import ledger
+from metering.stripe_sync import decisions, stops
 from metering.stripe_sync.reporting import report
 
 
 def register(commands: AppGroup) -> None:
     group = AppGroup("stripe", help="What Stripe is told.")
-    for command in (report_now, list_parked, retry, write_off):
+    own = (report_now, status, reconcile_command, list_parked, retry, write_off, settle, resume, push_catalog)
+    for command in (*own, *stripe_events.COMMANDS):
         group.add_command(command)
     commands.add_command(group)
 
@@ -31,7 +35,10 @@ def report_now(open_hours: bool, as_json: bool) -> None:
         return
     if current_metering().settings.stripe == "off":
         click.echo("METERING_STRIPE is off: nothing is reported", err=True)
-    click.echo(f"{sent.accepted} accepted, {sent.postponed} postponed, {sent.parked} parked")
+    click.echo(
+        f"{sent.accepted} accepted, {sent.cancelled} taken back, {sent.looked_up} looked up, "
+        f"{sent.postponed} postponed, {sent.parked} parked"
+    )
     if sent.stopped:
         raise click.ClickException(f"sending stopped: {sent.stopped}")
 
@@ -75,7 +82,7 @@ def retry(number: int) -> None:
     """Send a parked row again, after its cause was mended."""
     runtime = current_metering().runtime
     with explained(), runtime.transaction() as session:
-        ledger.retry(session, number, now=runtime.clock(), actor=actor())
+        decisions.retry(session, number, now=runtime.clock(), actor=actor())
     click.echo(f"row {number} waits to be sent", err=True)
 
 
@@ -86,5 +93,26 @@ def write_off(number: int, note: str) -> None:
     """Decide that Stripe will not be told of a parked row."""
     runtime = current_metering().runtime
     with explained(), runtime.transaction() as session:
-        ledger.write_off(session, number, note=note, now=runtime.clock(), actor=actor())
+        decisions.write_off(session, number, note=note, now=runtime.clock(), actor=actor())
     click.echo(f"row {number} written off", err=True)
+
+
+@click.command("settle")
+@click.argument("number", type=int)
+@click.option("--counted/--not-counted", required=True, help="Whether Stripe has it; if not, a new row is sent.")
+@click.option("--note", required=True, help="How you know: it stands in the audit log.")
+def settle(number: int, counted: bool, note: str) -> None:
+    """Decide on a parked row of which nobody knows whether Stripe counted it."""
+    runtime = current_metering().runtime
+    with explained(), runtime.transaction() as session:
+        decisions.settle(session, number, counted=counted, note=note, now=runtime.clock(), actor=actor())
+    click.echo(f"row {number} is {'accepted' if counted else 'replaced by what its hour owes now'}", err=True)
+
+
+@click.command("resume")
+def resume() -> None:
+    """Try the key again that Stripe refused, after mending what it may do."""
+    runtime = current_metering().runtime
+    with explained(), runtime.transaction() as session:
+        was_stopped = stops.resume(session, runtime.settings, now=runtime.clock(), actor=actor())
+    click.echo("reporting goes on" if was_stopped else "this key was not stopped", err=True)

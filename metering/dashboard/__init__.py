@@ -1,6 +1,9 @@
 """The pages: for users of a customer, rendered on the server, alive by htmx partials."""
 
-from metering.dashboard.keys import blueprint as dashboard  # with all of its pages: the overview's, then the keys'
+from metering.dashboard import keys, plan  # whose pages stand on the overview's blueprint
 from metering.dashboard.login import blueprint as accounts
+from metering.dashboard.overview import blueprint as dashboard
+
+__all__ = ["BLUEPRINTS", "keys", "plan"]
 
 BLUEPRINTS = (dashboard, accounts)

@@ -54,6 +54,11 @@ class Access:
         return self.role in KEY_MANAGERS and not self.remembered
 
     @property
+    def may_manage_plan(self) -> bool:
+        """Owners and admins buy and cancel."""
+        return self.role in KEY_MANAGERS and not self.remembered
+
+    @property
     def customer(self) -> CustomerRef:
         return next(one for one in self.customers if one.key == self.customer_key)
 
@@ -141,6 +146,12 @@ def require_key_manager(access: Access) -> None:
     """Raises NotPermitted."""
     if not access.may_manage_keys:
         raise NotPermitted("only owners and admins of a customer manage its API keys")
+
+
+def require_plan_manager(access: Access) -> None:
+    """Raises NotPermitted."""
+    if not access.may_manage_plan:
+        raise NotPermitted("only owners and admins of a customer change its plan")
 
 
 def user_ref(user: User) -> UserRef:

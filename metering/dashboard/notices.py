@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from metering.billing.periods import zone
+from metering.billing.rhythm import zone
 from metering.catalog import Catalog
 from metering.dashboard import humanize, quantities
 from metering.dashboard.access import Access

@@ -7,8 +7,8 @@ from typing import cast
 
 from metering.billing.estimate import Estimate
 from metering.billing.estimate import EstimateLine as BillLine
-from metering.billing.periods import zone
 from metering.billing.pricing import PricedLine
+from metering.billing.rhythm import zone
 from metering.catalog import Catalog
 from metering.dashboard import humanize, quantities
 from metering.dashboard.access import Access

@@ -298,6 +298,7 @@ class NavItem:
 
 NAVIGATION = (
     NavItem("Overview", "gauge", "dashboard.overview"),
+    NavItem("Plan", "receipt", "dashboard.plan"),
     NavItem("API keys", "key", "dashboard.keys"),
 )
 

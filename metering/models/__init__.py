@@ -9,9 +9,12 @@ from metering.models.intake import AuditEntry, Correction, Inbox, PartitionRow, 
 from metering.models.level import Accrual, Level
 from metering.models.meter import MeterRow
 from metering.models.period import Period
+from metering.models.reconciliation import ReconciledDifference, Reconciliation
 from metering.models.rollup import PeriodTotal, Rollup
 from metering.models.sample import SampleFile, SampleMessage
-from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport
+from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport, StripeStop
+from metering.models.stripe_catalog import StripePrice, StripeProduct
+from metering.models.stripe_mirror import Invoice, StripeEvent, StripeSubscription
 from metering.models.user import ROLES, Membership, User
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "HeldEvent",
     "Identity",
     "Inbox",
+    "Invoice",
     "LedgerEntry",
     "Level",
     "Membership",
@@ -33,11 +37,18 @@ __all__ = [
     "PartitionRow",
     "Period",
     "PeriodTotal",
+    "ReconciledDifference",
+    "Reconciliation",
     "Rollup",
     "SampleFile",
     "SampleMessage",
     "SetAside",
+    "StripeEvent",
     "StripeMeter",
+    "StripePrice",
+    "StripeProduct",
     "StripeReport",
+    "StripeStop",
+    "StripeSubscription",
     "User",
 ]

@@ -1,6 +1,7 @@
 """The Stripe ledger: what Stripe was told, per account and mode, and the immutable rows that told it."""
 
 from datetime import datetime
+from decimal import Decimal
 
 from sqlalchemy import (
     BigInteger,
@@ -31,9 +32,13 @@ from metering.models.columns import (
 
 
 class StripeMeter(Model):
-    """Which Stripe meter stands for one of ours, in one account and mode, and what its payload's keys are called."""
+    """Which Stripe meter stands for one of ours, in one account and mode, and what its payload's keys are called.
+
+    `unit` is how many scaled units it counts as one. It gets whole ones alone, so each hour's are rounded down.
+    """
 
     __tablename__ = "stripe_meters"
+    __table_args__ = (CheckConstraint("unit > 0", name="unit_is_positive"),)
 
     account: Mapped[str] = mapped_column(Text, primary_key=True)
     meter_id: Mapped[MeterId] = mapped_column(primary_key=True)
@@ -41,6 +46,7 @@ class StripeMeter(Model):
     event_name: Mapped[str] = mapped_column(Text)
     customer_payload_key: Mapped[str] = mapped_column(Text, server_default="stripe_customer_id")
     value_payload_key: Mapped[str] = mapped_column(Text, server_default="value")
+    unit: Mapped[Decimal] = mapped_column(Numeric, server_default="1")
 
 
 class StripeChange(Model):
@@ -60,7 +66,7 @@ class StripeChange(Model):
 
 
 class LedgerEntry(Model):
-    """What was reported for one hour of a period: the sum of its report rows, whatever became of them."""
+    """What was reported for one hour of a period: the sum of its report rows, without those that were withdrawn."""
 
     __tablename__ = "stripe_ledger"
 
@@ -73,11 +79,29 @@ class LedgerEntry(Model):
     revision: Mapped[int] = mapped_column(Integer, server_default="0")
 
 
+class StripeStop(Model):
+    """A key that Stripe refuses: nothing is sent with it until an operator acts. The digest tells keys apart."""
+
+    __tablename__ = "stripe_stops"
+
+    key_digest: Mapped[str] = mapped_column(Text, primary_key=True)
+    reason: Mapped[str] = mapped_column(Text)
+    since: Mapped[Instant]
+
+
+WAITING = ("pending", "cancelling", "doubtful")
+"""States that wait for a call to Stripe: to be sent, to be taken back there, to be looked up there."""
+
+
 class StripeReport(Model):
     """One meter event for Stripe. Value, timestamp and identifier never change; only its fate is written down.
 
+    `observed`: not sent by us, but seen in Stripe's own summary (negative: missing there). `withdrawn`: not counted at
+    Stripe, or not any more, and replaced by what the hour owes now; the one state that `reported` leaves out.
+
     `first_sent_at` is the first sending that may have been counted without our learning of it: a plain refusal clears
-    it. `settled_at` is when the row stopped to be pending.
+    it. `last_sent_at` is when the latest call about it ended, or began where nobody knows its end; `cancel_sent_at` the
+    first attempt to take the row back. `settled_at` is when the row stopped to wait.
     """
 
     __tablename__ = "stripe_reports"
@@ -93,20 +117,26 @@ class StripeReport(Model):
             ],
             name="fk_stripe_reports_ledger",
         ),
-        CheckConstraint("state IN ('pending', 'accepted', 'parked', 'written_off')", name="state"),
+        CheckConstraint(
+            "state IN ('pending', 'cancelling', 'doubtful', 'accepted', 'observed', 'parked', 'written_off', "
+            "'withdrawn')",
+            name="state",
+        ),
         CheckConstraint("value <> 0 AND abs(value) < 1000000000000000", name="value_has_15_digits"),
         CheckConstraint("length(identifier) <= 100", name="identifier_fits"),
         UniqueConstraint("account", "identifier"),
         # The heads of the queues, one a customer and meter, are read from this index alone.
         Index(
-            "ix_stripe_reports_pending",
+            "ix_stripe_reports_waiting",
             "account",
             "customer_id",
             "meter_id",
             "id",
-            postgresql_where=text("state = 'pending'"),
+            postgresql_where=text("state IN ('pending', 'cancelling', 'doubtful')"),
         ),
         Index("ix_stripe_reports_settled", "account", "state", "settled_at"),
+        # What stands beside a row in Stripe's summary of its hour.
+        Index("ix_stripe_reports_timestamp", "account", "meter_id", "stripe_customer_id", "timestamp"),
         Index("ix_stripe_reports_ledger", "account", "customer_id", "meter_id", "period_id", "hour"),
     )
 
@@ -127,6 +157,8 @@ class StripeReport(Model):
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     next_try_at: Mapped[Instant]
     first_sent_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    last_sent_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    cancel_sent_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     settled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     fault: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[CreatedAt]

@@ -1,109 +1,96 @@
-"""Which of Stripe's customers one of ours is, and how a wrong id is put right.
+"""Which of Stripe's customers stands for which of ours. Ours is named in Stripe's metadata, under `metering_customer`.
 
-Always holds: a customer whose usage Stripe has counted keeps its id, because another one would split its bill. What was
-reported under an id that Stripe does not know was counted nowhere, although Stripe accepts it: it is owed again.
+Always holds: a customer that has an id at Stripe keeps it. Every link is in the audit log, with who made it.
 """
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+import hashlib
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import or_, select
+import stripe
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from metering.errors import Conflict
-from metering.models import AuditEntry, Customer, StripeMeter, StripeReport
-from metering.settings import Settings
-from metering.stripe_sync.gateway import NoSuchCustomer, StripeGateway
-from metering.stripe_sync.ledger import hold_writers
-from metering.stripe_sync.reporting import gateway_for
-from metering.stripe_sync.sql import statement
+from metering.models import AuditEntry, Customer
+from metering.stripe_sync.asking import asking
+from metering.stripe_sync.gateway import StripeApi
 
-MINUTE = timedelta(minutes=1)
+KEY = "metering_customer"
 
 
-def link(
-    session: Session, settings: Settings, customer: Customer, stripe_id: str | None, *, now: datetime, actor: str
-) -> None:
-    """Say which customer of Stripe's a locked customer of ours is, or none; in the caller's transaction, audited.
+def find_or_create(session: Session, api: StripeApi, customer: Customer, *, now: datetime, actor: str) -> str:
+    """The id of Stripe's customer for ours: the one that it has, else one whose metadata names it, else a new one.
 
-    What waits under another id, or was reported under one that Stripe does not know, is owed again. Stripe is asked
-    only where something was sent under another id.
-
-    Raises:
-        Conflict: usage was reported under the id that the customer has; or nobody can tell, with METERING_STRIPE=off.
-        StripeFailed, ConfigurationError: Stripe could not be asked.
+    The caller commits. Raises StripeFailed, and Conflict where several of Stripe's customers name ours.
     """
-    hold_writers(session)
-    former, owed_again = customer.stripe_customer_id, 0
-    if others := _other_ids(session, customer, stripe_id):
-        if settings.stripe == "off":
-            raise Conflict(
-                f"there are reports of this customer under {others[0]}, and with METERING_STRIPE=off Stripe cannot be "
-                "asked whether it counted them",
-                customer=customer.key,
-            )
-        gateway = gateway_for(settings)
-        for other in others:
-            owed_again += _take_back(session, gateway, customer, other, now)
-    if former == stripe_id and not owed_again:
-        return
+    held = session.scalar(
+        select(Customer.stripe_customer_id).where(Customer.id == customer.id).with_for_update(key_share=True)
+    )
+    if held is not None:
+        return held
+    found = _matching(api, customer.key)
+    stripe_id = found or _create(api, customer)
+    link(session, customer, stripe_id, now=now, actor=actor, how="matched" if found else "created")
+    return stripe_id
+
+
+def find_ours(session: Session, api: StripeApi, stripe_id: str) -> Customer | None:
+    """Our customer for one of Stripe's: by the id we know, else by its metadata; None where that names none of ours.
+
+    Raises StripeFailed.
+    """
+    linked = session.scalars(select(Customer).where(Customer.stripe_customer_id == stripe_id)).one_or_none()
+    if linked is not None:
+        return linked
+    with asking():
+        theirs: Any = api.client.v1.customers.retrieve(stripe_id)
+    if getattr(theirs, "deleted", False) or not theirs.metadata or KEY not in theirs.metadata:
+        return None
+    return session.scalars(select(Customer).where(Customer.key == theirs.metadata[KEY])).one_or_none()
+
+
+def ensure_link(session: Session, customer: Customer, stripe_id: str, *, now: datetime) -> None:
+    """Write down what `find_ours` found. Raises Conflict where the customer has another id at Stripe."""
+    session.refresh(customer, with_for_update={"key_share": True})
+    if customer.stripe_customer_id is None:
+        link(session, customer, stripe_id, now=now, actor="stripe", how="named by its metadata")
+    elif customer.stripe_customer_id != stripe_id:
+        raise Conflict(
+            f"{stripe_id} names our customer {customer.key}, which is {customer.stripe_customer_id} at Stripe: "
+            f"take {KEY} out of the metadata of the wrong one",
+            customer=customer.key,
+        )
+
+
+def link(session: Session, customer: Customer, stripe_id: str, *, now: datetime, actor: str, how: str) -> None:
+    """Write a customer's id at Stripe down. Raises Conflict where another customer has it."""
+    taken = session.scalar(
+        select(Customer.key).where(Customer.stripe_customer_id == stripe_id, Customer.id != customer.id)
+    )
+    if taken is not None:
+        raise Conflict(f"{stripe_id} is our customer {taken!r}", customer=taken)
     customer.stripe_customer_id = stripe_id
-    detail = {"was": former, "is": stripe_id, "rows_owed_again": owed_again}
-    session.add(AuditEntry(at=now, actor=actor, action="stripe.link", customer_id=customer.id, detail=detail))
+    detail = {"stripe_customer": stripe_id, "how": how}
+    session.add(AuditEntry(at=now, actor=actor, action="stripe.customer", customer_id=customer.id, detail=detail))
     session.flush()
 
 
-def _other_ids(session: Session, customer: Customer, stripe_id: str | None) -> Sequence[str]:
-    """The ids, besides the one it is to have, under which it has report rows that nobody has written off."""
-    query = (
-        select(StripeReport.stripe_customer_id)
-        .where(StripeReport.customer_id == customer.id, StripeReport.state != "written_off")
-        .distinct()
-        .order_by(StripeReport.stripe_customer_id)
-    )
-    return [found for found in session.scalars(query) if found != stripe_id]
+def _matching(api: StripeApi, key: str) -> str | None:
+    """Stripe's search sees what was made a minute ago; what is younger, the Idempotency-Key of its making covers.
+
+    A key holds no sign that the query language knows. Source: https://docs.stripe.com/search#search-query-language.
+    """
+    with asking():
+        found = [one.id for one in api.client.v1.customers.search({"query": f"metadata['{KEY}']:'{key}'"}).data]
+    if len(found) > 1:
+        raise Conflict(f"several customers at Stripe name {key}: {', '.join(sorted(found))}", customer=key)
+    return found[0] if found else None
 
 
-def _take_back(session: Session, gateway: StripeGateway, customer: Customer, other: str, now: datetime) -> int:
-    """Have owed again what this account was told of a customer under another id; how many rows that were."""
-    if _counted(session, gateway, customer, other):
-        if other != customer.stripe_customer_id:
-            return 0  # it was the customer's at some time, by hand: that bill is Stripe's
-        raise Conflict(
-            f"usage of this customer was reported under {other}, which Stripe knows: another id would split its bill",
-            customer=customer.key,
-        )
-    keys = {
-        "account": gateway.account,
-        "customer_id": customer.id,
-        "stripe_customer_id": other,
-        "now": now,
-        "why": f"{other} was the wrong customer: owed again",
-    }
-    return len(session.execute(statement("take_back"), keys).all())
-
-
-def _counted(session: Session, gateway: StripeGateway, customer: Customer, other: str) -> bool:
-    """Whether Stripe may have counted anything under this id. Raises StripeFailed."""
-    sent = (
-        select(StripeMeter.stripe_id, StripeReport.timestamp)
-        .join(
-            StripeMeter, (StripeMeter.account == StripeReport.account) & (StripeMeter.meter_id == StripeReport.meter_id)
-        )
-        .where(
-            StripeReport.account == gateway.account,
-            StripeReport.customer_id == customer.id,
-            StripeReport.stripe_customer_id == other,
-            or_(StripeReport.state == "accepted", StripeReport.first_sent_at.is_not(None)),
-        )
-        .limit(1)
-    )
-    row = session.execute(sent).one_or_none()
-    if row is None:
-        return False
-    start = row.timestamp.replace(second=0, microsecond=0)
-    try:
-        gateway.summary(row.stripe_id, other, start, start + MINUTE)
-    except NoSuchCustomer:
-        return False
-    return True
+def _create(api: StripeApi, customer: Customer) -> str:
+    """Under one Idempotency-Key: a second try within 24 hours, after an answer that was lost, makes no second one."""
+    params: stripe.params.CustomerCreateParams = {"name": customer.name, "metadata": {KEY: customer.key}}
+    digest = hashlib.sha256(f"{api.account}\n{customer.key}\n{customer.name}".encode()).hexdigest()
+    with asking():
+        return api.client.v1.customers.create(params, {"idempotency_key": f"customer-{digest}"}).id

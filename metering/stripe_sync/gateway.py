@@ -41,11 +41,15 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`reason` is Stripe's own words, without any key, and `already` says that an earlier sending had counted."""
+    """`reason` is Stripe's own words, without any key, and `already` says that an earlier sending had counted.
+
+    `concerns_one_object`: a 429 because several calls were about the same object at once; others may go on.
+    """
 
     fate: Fate
     reason: str = ""
     already: bool = False
+    concerns_one_object: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class MeterAtStripe:
     active: bool
     customer_payload_key: str
     value_payload_key: str
+    display_name: str = ""
 
 
 class StripeFailed(MeteringError):
@@ -74,12 +79,20 @@ class NoSuchCustomer(StripeFailed):
     """Stripe knows no customer of the id that was asked for, so it has counted nothing under it."""
 
 
+class KeyRefused(ConfigurationError):
+    """Stripe does not take the key, or does not say whose it is: nothing can be sent until an operator acts."""
+
+
 class StripeGateway(Protocol):
     """All that reporting needs of Stripe. Calls other than `send_meter_event` raise StripeFailed."""
 
     @property
     def account(self) -> str:
         """The account and mode that ledgers are kept by: `standin`, `test:acct_…` or `live:acct_…`."""
+
+    @property
+    def client(self) -> stripe.StripeClient:
+        """For calls that have modules of their own."""
 
     def send_meter_event(
         self, event_name: str, payload: Mapping[str, str], *, identifier: str, timestamp: int, idempotency_key: str
@@ -117,6 +130,10 @@ class StripeApi:
     @property
     def account(self) -> str:
         return self._account
+
+    @property
+    def client(self) -> stripe.StripeClient:
+        return self._client
 
     def send_meter_event(
         self, event_name: str, payload: Mapping[str, str], *, identifier: str, timestamp: int, idempotency_key: str
@@ -202,12 +219,16 @@ class StripeApi:
             raise _failed(error) from error
         return made.id
 
-    def _active_meter(self, event_name: str) -> MeterAtStripe | None:
+    def active_meters(self) -> list[MeterAtStripe]:
+        """Those that take usage, newest first. Raises StripeFailed."""
         try:
-            meters = self._client.v1.billing.meters.list({"status": "active", "limit": 100}).auto_paging_iter()
-            return next((_meter(meter) for meter in meters if meter.event_name == event_name), None)
+            meters = self._client.v1.billing.meters.list({"status": "active", "limit": PAGE})
+            return [_meter(meter) for meter in meters.auto_paging_iter()]
         except stripe.StripeError as error:
             raise _failed(error) from error
+
+    def _active_meter(self, event_name: str) -> MeterAtStripe | None:
+        return next((meter for meter in self.active_meters() if meter.event_name == event_name), None)
 
 
 def connect(
@@ -253,7 +274,8 @@ def outcome_of(error: stripe.StripeError, identifier: str | None = None) -> Outc
         case stripe.RateLimitError():
             # `error.code` is None on a 429 (observed); the reason stands in a header alone.
             said = (error.headers or {}).get("stripe-rate-limited-reason", "")
-            return Outcome(Fate.RATE_LIMITED, f"rate limited ({said or 'no reason given'})")
+            one = said == "resource-specific"
+            return Outcome(Fate.RATE_LIMITED, f"rate limited ({said or 'no reason given'})", concerns_one_object=one)
         case stripe.InvalidRequestError() if identifier is not None and reason == DUPLICATE.format(identifier):
             return Outcome(Fate.ACCEPTED, reason, already=True)
         case stripe.InvalidRequestError() | stripe.IdempotencyError():
@@ -276,7 +298,7 @@ def _account_id(client: stripe.StripeClient) -> str:
     try:
         return client.v1.accounts.retrieve_current().id
     except (stripe.AuthenticationError, stripe.PermissionError) as error:
-        raise ConfigurationError(
+        raise KeyRefused(
             f"Stripe does not say which account STRIPE_API_KEY belongs to ({error.user_message}); "
             "for a restricted key set STRIPE_ACCOUNT_ID"
         ) from None
@@ -292,4 +314,5 @@ def _meter(meter: stripe.billing.Meter) -> MeterAtStripe:
         active=meter.status == "active",
         customer_payload_key=meter.customer_mapping.event_payload_key,
         value_payload_key=meter.value_settings.event_payload_key,
+        display_name=meter.display_name,
     )

@@ -5,6 +5,8 @@ a link on, every change of the meter's usage is noted for the ledger, and what w
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
 
 from sqlalchemy import exists, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -12,10 +14,13 @@ from sqlalchemy.orm import Session
 
 from metering.catalog import Catalog, Meter
 from metering.errors import ConfigurationError
-from metering.models import StripeMeter, StripeReport
+from metering.models import MeterRow, StripeMeter, StripePrice, StripeReport
 from metering.store.meters import meter_ids
 from metering.stripe_sync.gateway import MeterAtStripe, StripeGateway
 from metering.stripe_sync.sql import statement
+from metering.stripe_sync.terms import SCALED_UNIT
+
+NO_UNITS: Mapping[str, Decimal] = MappingProxyType({})
 
 
 def is_reported(meter: Meter) -> bool:
@@ -60,33 +65,36 @@ def find_meters(
     found: dict[str, MeterAtStripe] = {}
     for meter in filter(is_reported, catalog.meters.values()):
         if meter.key in ids:
-            found[meter.key] = _usable(meter.key, gateway.meter(ids[meter.key]))
+            found[meter.key] = usable(meter.key, gateway.meter(ids[meter.key]))
         elif create:
-            found[meter.key] = _usable(meter.key, gateway.find_or_create_meter(meter.key, meter.name))
+            found[meter.key] = usable(meter.key, gateway.find_or_create_meter(meter.key, meter.name))
     return found
 
 
-def link_meters(session: Session, account: str, meters: Mapping[str, MeterAtStripe]) -> int:
-    """Write down the links, in the caller's transaction; how many are new or lead elsewhere now.
+def link_meters(
+    session: Session, account: str, meters: Mapping[str, MeterAtStripe], units: Mapping[str, Decimal] = NO_UNITS
+) -> int:
+    """Write down the links, in the caller's transaction; how many are new, lead elsewhere or count otherwise now.
 
-    What was used before is noted for the ledger, so that it is owed; writers of usage wait meanwhile.
+    `units` says how many scaled units a Stripe meter counts as one, where that is not 1 (`stripe_sync.units`); once a
+    meter has a price at Stripe, or anything was reported over its link, its unit stays. What was used before is noted
+    for the ledger, so that it is owed; writers of usage wait meanwhile.
 
     Raises:
         ConfigurationError: usage was already reported to another meter than the one that is named now.
     """
-    known = {row.meter_id: row for row in session.scalars(select(StripeMeter).where(StripeMeter.account == account))}
     ids = meter_ids(session)
-    new = [
-        (ids[key], meter)
-        for key, meter in sorted(meters.items())
-        if ids[key] not in known or known[ids[key]].stripe_id != meter.id
-    ]
+    wanted = {ids[key]: (meter, units.get(key, SCALED_UNIT)) for key, meter in sorted(meters.items())}
+    if not _changed(session, account, wanted):
+        return 0
+    # A writer that is under way has not seen the link, and what it writes is not seen here: wait for it. Then for rows
+    # that are being made in the unit of before; should both wait for each other, one fails and is tried again.
+    session.execute(text("LOCK TABLE rollups, accruals, stripe_reports IN SHARE MODE"))
+    new = _changed(session, account, wanted)
     if not new:
         return 0
-    _refuse_to_move(session, account, [id for id, _ in new if id in known])
-    # A writer that is under way has not seen the link, and what it writes is not seen here: wait for it.
-    session.execute(text("LOCK TABLE rollups, accruals IN SHARE MODE"))
-    values = [_values(account, id, meter) for id, meter in new]
+    _refuse_to_move(session, account, {id: wanted[id][0] for id in new})
+    values = [_values(account, id, *wanted[id]) for id in new]
     link = insert(StripeMeter).values(values)
     session.execute(
         link.on_conflict_do_update(
@@ -94,22 +102,56 @@ def link_meters(session: Session, account: str, meters: Mapping[str, MeterAtStri
             set_={name: link.excluded[name] for name in values[0] if name not in ("account", "meter_id")},
         )
     )
-    session.execute(statement("note_all_hours"), {"account": account, "meter_ids": [id for id, _ in new]})
+    session.execute(statement("note_all_hours"), {"account": account, "meter_ids": new})
     return len(new)
 
 
-def _refuse_to_move(session: Session, account: str, moved: list[int]) -> None:
-    for meter_id in moved:
-        reported = exists().where(StripeReport.account == account, StripeReport.meter_id == meter_id)
-        if session.scalar(select(reported)):
-            link = session.get_one(StripeMeter, (account, meter_id))
+def links_of(session: Session, account: str) -> dict[str, StripeMeter]:
+    """The links of an account by the key of our meter."""
+    query = (
+        select(StripeMeter, MeterRow.key)
+        .join(MeterRow, MeterRow.id == StripeMeter.meter_id)
+        .where(StripeMeter.account == account)
+        .execution_options(populate_existing=True)
+    )
+    return {key: link for link, key in session.execute(query)}
+
+
+def is_settled(session: Session, link: StripeMeter) -> bool:
+    """Whether what it counts as one must stay: it was reported in, or a subscription may hold a price made for it."""
+    priced = exists().where(
+        StripePrice.account == link.account, StripePrice.meter == MeterRow.key, MeterRow.id == link.meter_id
+    )
+    return bool(session.scalar(select(priced))) or was_reported(session, link)
+
+
+def was_reported(session: Session, link: StripeMeter) -> bool:
+    """Whether Stripe was told, or will be, of anything over a link."""
+    reported = exists().where(StripeReport.account == link.account, StripeReport.meter_id == link.meter_id)
+    return bool(session.scalar(select(reported)))
+
+
+def _changed(session: Session, account: str, wanted: Mapping[int, tuple[MeterAtStripe, Decimal]]) -> list[int]:
+    """Which of our meters have no link yet, or one that leads elsewhere, or counts otherwise and still may."""
+    known = {link.meter_id: link for link in links_of(session, account).values()}
+    return [id for id, to in wanted.items() if id not in known or _differs(session, known[id], *to)]
+
+
+def _differs(session: Session, link: StripeMeter, meter: MeterAtStripe, unit: Decimal) -> bool:
+    return link.stripe_id != meter.id or (link.unit != unit and not is_settled(session, link))
+
+
+def _refuse_to_move(session: Session, account: str, meters: Mapping[int, MeterAtStripe]) -> None:
+    for link in links_of(session, account).values():
+        to = meters.get(link.meter_id)
+        if to is not None and to.id != link.stripe_id and was_reported(session, link):
             raise ConfigurationError(
                 f"usage was already reported to the Stripe meter {link.stripe_id} ({link.event_name}); reporting what "
                 "follows to another one would split its bill: set the id that was set before, or define a new meter"
             )
 
 
-def _usable(key: str, meter: MeterAtStripe) -> MeterAtStripe:
+def usable(key: str, meter: MeterAtStripe) -> MeterAtStripe:
     if meter.formula != "sum":
         raise ConfigurationError(f"the Stripe meter {meter.id} for {key} must add up (sum), not {meter.formula}")
     if not meter.active:
@@ -121,7 +163,7 @@ def _variable(key: str) -> str:
     return f"STRIPE_{key.upper()}_METER_ID"
 
 
-def _values(account: str, meter_id: int, meter: MeterAtStripe) -> dict[str, object]:
+def _values(account: str, meter_id: int, meter: MeterAtStripe, unit: Decimal) -> dict[str, object]:
     return {
         "account": account,
         "meter_id": meter_id,
@@ -129,4 +171,5 @@ def _values(account: str, meter_id: int, meter: MeterAtStripe) -> dict[str, obje
         "event_name": meter.event_name,
         "customer_payload_key": meter.customer_payload_key,
         "value_payload_key": meter.value_payload_key,
+        "unit": unit,
     }

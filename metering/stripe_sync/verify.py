@@ -15,11 +15,10 @@ from sqlalchemy.orm import Session
 
 from metering.errors import ConfigurationError
 from metering.runtime import Runtime
-from metering.settings import Settings
 from metering.store.verify import MOST, Check, Difference, Unseen
+from metering.stripe_sync.claims import SessionFactory
 from metering.stripe_sync.gateway import Fate, NoSuchCustomer, StripeFailed, StripeGateway
-from metering.stripe_sync.reporting import gateway_for
-from metering.stripe_sync.sender import SessionFactory
+from metering.stripe_sync.reporting import gateway_for, summary_delay_seconds
 from metering.stripe_sync.sql import statement
 
 NAME = "stripe"
@@ -77,13 +76,6 @@ def verify_stripe(runtime: Runtime) -> Check | None:
     differing = [one for one in found if isinstance(one, Difference)]
     unseen = dict.fromkeys(one for one in found if isinstance(one, Unseen))  # one a customer, not one a meter
     return Check(NAME, CLAIM, tuple(differing[:MOST]), unseen=tuple(unseen)[:MOST])
-
-
-def summary_delay_seconds(settings: Settings) -> float:
-    """How long an accepted row may take to show in Stripe's summaries, which are eventually consistent."""
-    if settings.stripe_summary_delay_seconds is not None:
-        return settings.stripe_summary_delay_seconds
-    return 0.0 if settings.stripe == "standin" else 600.0
 
 
 def findings(sessions: SessionFactory, gateway: StripeGateway, *, settled_by: datetime) -> list[Finding]:

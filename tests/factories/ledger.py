@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session, sessionmaker
@@ -17,6 +18,7 @@ from metering.stripe_sync.meters import find_meters, link_meters
 from metering.stripe_sync.sender import SendReport, send_due
 from tests.factories.forks import FORKS
 from tests.factories.standin import KEY, StandinProcess
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
 
 SETTLE_SECONDS = 120.0
@@ -45,7 +47,11 @@ class Books:
 
     def customer(self, key: str = "acme", plan: str = "enterprise", *, known: bool = True) -> Customer:
         stripe_id = self.gateway().ensure_customer(key, key.title()) if known else None
-        return self.world.customer(key, plan, stripe_customer_id=stripe_id)
+        customer = self.world.customer(key, plan, stripe_customer_id=stripe_id)
+        if known:
+            subscribed(self.world.session, customer, STANDIN)
+            self.world.session.commit()
+        return customer
 
     def tell_time(self) -> None:
         self.standin.set("clock", now=self.world.now.timestamp())
@@ -68,9 +74,9 @@ class Books:
         session.commit()
         return made
 
-    def send(self, gateway: StripeApi | None = None, limit: int = 1000) -> SendReport:
+    def send(self, gateway: StripeApi | None = None, limit: int = 1000, **more: Any) -> SendReport:
         gateway = gateway or self.gateway()
-        return send_due(self.sessions, gateway, clock=lambda: self.world.now, limit=limit, jitter=lambda: 0.5)
+        return send_due(self.sessions, gateway, clock=lambda: self.world.now, limit=limit, jitter=lambda: 0.5, **more)
 
     def report_hours(self, **delta: float) -> SendReport:
         """What happens every hour: time passes, the ledger is written, the sender runs."""
@@ -119,9 +125,9 @@ class Books:
         return {key: units for key, units in found.items() if units}
 
     def check(self) -> None:
-        """The invariant: reported is the sum of the report rows."""
+        """The invariant: reported is the sum of the report rows but those that were withdrawn."""
         sums: dict[tuple[int, int, int, datetime], int] = defaultdict(int)
-        for row in self.rows():
+        for row in (row for row in self.rows() if row.state != "withdrawn"):
             sums[row.customer_id, row.meter_id, row.period_id, row.hour] += row.value
         query = select(LedgerEntry).execution_options(populate_existing=True)
         for entry in self.world.session.scalars(query):
@@ -130,10 +136,12 @@ class Books:
         self.world.session.commit()
         assert not sums
 
-    def sender_process(self, failpoint: str | None = None) -> int:
+    def sender_process(self, failpoint: str | None = None, summary_delay_seconds: float = 0.0) -> int:
         """A sender as a process of its own, which runs once; its exit code."""
         url = self.engine.url.render_as_string(hide_password=False)
-        process = FORKS.Process(target=send_once, args=(url, self.standin.url, self.world.now, failpoint))
+        process = FORKS.Process(
+            target=send_once, args=(url, self.standin.url, self.world.now, failpoint, summary_delay_seconds)
+        )
         process.start()
         process.join(60)
         assert process.exitcode is not None, "the sender does not end"
@@ -157,10 +165,13 @@ def arm(books: Books, kind: str, **more: object) -> None:
     books.standin.set("faults", kind=kind, path=METER_EVENTS, method="POST", **more)
 
 
-def send_once(database_url: str, stripe_url: str, now: datetime, failpoint: str | None) -> None:
+def send_once(
+    database_url: str, stripe_url: str, now: datetime, failpoint: str | None, summary_delay_seconds: float
+) -> None:
     failpoints.arm(failpoint)
     gateway = connect(KEY, standin=True, api_base=stripe_url)
-    send_due(sessionmaker(create_engine(database_url)), gateway, clock=lambda: now, limit=100)
+    sessions = sessionmaker(create_engine(database_url))
+    send_due(sessions, gateway, clock=lambda: now, limit=100, summary_delay_seconds=summary_delay_seconds)
 
 
 def at_hour(moment: datetime, offset: int = 0) -> datetime:

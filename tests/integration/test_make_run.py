@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from metering.embedded import Embedded
 from tests.factories.processes import alive, free_ports
@@ -139,6 +140,31 @@ def test_it_works_at_once_and_comes_back_with_its_data_after_any_kill(home: Path
     assert fifth.used() == 4
     fifth.process.send_signal(signal.SIGTERM)
     assert fifth.ended() == 0
+
+
+def test_a_plan_is_bought_at_the_stand_in_and_served(home: Path, tmp_path: Path) -> None:
+    """The button on the plan page leads to the stand-in's checkout; its webhook does the rest, with all in their own
+    processes."""
+    product = Running(home, free_ports(2), tmp_path / "log")
+    person = requests.Session()
+    found = re.search(r"Log in +(\S+)  /  (\S+)", product.said)
+    assert found is not None
+
+    def fill_in(page: str, action: str, **fields: str) -> requests.Response:
+        base = f"http://127.0.0.1:{product.port}"
+        token = re.search(r'name="csrf_token" value="([^"]+)"', person.get(base + page, timeout=10).text)
+        assert token is not None
+        sent = {"csrf_token": token[1], **fields}
+        return person.post(base + action, data=sent, timeout=10, allow_redirects=False)
+
+    fill_in("/login", "/login", email=found[1], password=found[2])
+    checkout = fill_in("/c/demo/plan", "/c/demo/plan/checkout", plan="pro").headers["Location"]
+    requests.post(checkout, timeout=10, allow_redirects=False)
+
+    wait_until(lambda: product.call("/api/v1/usage")["plan"] == "pro", lambda: f"it stays free:\n{product.said}")
+    assert product.command("verify").returncode == 0
+    product.process.send_signal(signal.SIGINT)
+    assert product.ended() == 0
 
 
 def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str]) -> None:

@@ -6,13 +6,8 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import select
 
-from metering.billing.periods import (
-    UnknownTimeZone,
-    close_periods,
-    customers_without_next,
-    ensure_periods,
-    month_around,
-)
+from metering.billing.periods import close_periods, customers_without_next, ensure_periods
+from metering.billing.rhythm import UnknownTimeZone, month_around
 from metering.models import Period
 from metering.store.status import flow
 from tests.factories.world import World

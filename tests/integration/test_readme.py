@@ -10,7 +10,7 @@ from metering.embedded import Addresses
 from metering.initialise import initialise
 from metering.keeper import Keeper
 from metering.runtime import Runtime, build_runtime
-from metering.settings import Settings, load_settings
+from metering.settings import Settings, load_settings, variable
 from tests.factories.world import World
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -52,7 +52,6 @@ def test_the_examples_run(prepared: Runtime) -> None:
 
 def test_the_table_of_settings_is_complete() -> None:
     shown = set(re.findall(r"^\| `([A-Z_]+)` \|", README.read_text(), re.MULTILINE))
-    aliases = {name: name.upper() for name in ("stripe_api_key", "stripe_webhook_secret", "stripe_account_id", "port")}
-    known = {aliases.get(name, f"METERING_{name.upper()}") for name in Settings.model_fields}
+    known = {variable(name) for name in Settings.model_fields}
 
     assert shown == known

@@ -15,6 +15,7 @@ import requests
 import stripe
 
 from tests.factories.standin import DAY, HOUR, KEY, StandinProcess, make_meter, report
+from tests.factories.standin_billing import Shop, item
 
 
 @pytest.fixture
@@ -118,6 +119,20 @@ class TestDurability:
 
         assert again.id == first.id
         assert len(standin.client().v1.customers.list().data) == 1
+
+    def test_a_subscription_and_its_invoices_survive_kill_9(self, standin, client, meter, hour):
+        shop = Shop(client, hour)
+        subscription = shop.subscribe(shop.price(unit_amount=2000), shop.metered(meter.id, unit_amount=3))
+        report(client, shop.customer, hour, "7")
+        end = item(subscription).current_period_end
+        client.v1.test_helpers.test_clocks.advance(shop.clock, {"frozen_time": end + HOUR})
+
+        standin.kill()
+        standin.start()
+
+        shop.client = standin.client()
+        assert [(i.status, i.amount_paid) for i in shop.invoices()] == [("paid", 2000), ("paid", 2021)]
+        assert item(shop.fresh(subscription)).current_period_start == end
 
     def test_sigterm_answers_what_is_running_and_exits_with_zero(self, standin, client, customer, meter, hour):
         standin.set("faults", kind="slow", seconds=0.5, path="/v1/billing/meter_events")

@@ -17,10 +17,12 @@ from metering.errors import Conflict, NotFound
 from metering.models import Accrual, AuditEntry, Customer, Period, Rollup, StripeMeter
 from metering.store.meters import meter_ids
 from metering.stripe_sync import ledger
+from metering.stripe_sync.decisions import retry, write_off
 from metering.stripe_sync.gateway import STANDIN
-from metering.stripe_sync.ledger import forget_old_changes, owe, retry, write_off
+from metering.stripe_sync.ledger import forget_old_changes, owe
 from tests.factories.ledger import SETTLE_SECONDS, Books, at_hour
 from tests.factories.standin import StandinProcess
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import START, World
 
 
@@ -115,10 +117,11 @@ class TestOwing:
         assert books.counted() == books.used()
         books.check()
 
-    def test_usage_that_is_taken_back_makes_a_negative_delta(self, books: Books) -> None:
+    def test_usage_that_is_taken_back_a_day_later_makes_a_negative_delta(self, books: Books) -> None:
         books.customer()
         books.use(5)
         books.report_hours()
+        books.advance(hours=23)
         with books.engine.begin() as connection:
             connection.execute(update(Rollup).values(units=Rollup.units - 4))
 
@@ -147,6 +150,27 @@ class TestOwing:
         assert [(row.value, row.timestamp) for row in books.rows()] == [(3, START), (4, boundary)]
         assert [row.period_id for row in books.rows()] == [first.id, second.id]
         assert books.counted() == books.used()
+
+    def test_an_hour_is_closed_with_its_period_so_that_its_invoice_has_all_of_it(self, books: Books) -> None:
+        customer = books.customer()
+        session = books.world.session
+        boundary = START + timedelta(minutes=1)
+        first, second = session.query(Period).filter_by(customer_id=customer.id).order_by(Period.starts_at)
+        first.ends_at = boundary
+        session.flush()
+        second.starts_at = boundary
+        session.commit()
+        books.world.send()
+        books.use(3)
+        books.advance(minutes=1)
+        books.use(4)
+
+        books.advance(seconds=SETTLE_SECONDS - 1)
+        assert books.owe() == 0
+        books.advance(seconds=1)
+        assert books.owe() == 1  # 58 minutes before Stripe makes the invoice final
+        books.send()
+        assert [(row.value, row.period_id) for row in books.rows()] == [(3, first.id)]
 
     def test_late_usage_of_a_closed_period_is_reported_inside_the_period_that_bills_it(self, books: Books) -> None:
         customer = books.customer()
@@ -204,6 +228,7 @@ class TestOwing:
         assert books.status().owed_hours == 0
 
         ours.stripe_customer_id = books.gateway().ensure_customer("local", "Local")
+        subscribed(books.world.session, ours, STANDIN)
         books.world.session.commit()
         books.report_hours()
         assert books.counted() == books.used() != {}
@@ -355,8 +380,12 @@ class TestOperators:
         books.world.session.commit()
         books.send()
 
-        assert [row.state for row in books.rows()] == ["accepted"]
+        first, second = books.rows()
+        assert (first.state, second.state) == ("withdrawn", "accepted")
+        assert (first.value, first.timestamp) == (second.value, second.timestamp)
+        assert first.identifier != second.identifier
         assert books.counted() == books.used()
+        books.check()
 
     def test_the_status_counts_each_stage(self, books: Books) -> None:
         books.customer()

@@ -1,19 +1,24 @@
 """A Stripe meter stands for one of ours for good, and from its link on all of that meter's usage is owed."""
 
 from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
+from metering.clock import to_micros
 from metering.errors import ConfigurationError
 from metering.models import StripeMeter
 from metering.store.meters import meter_ids
+from metering.store.verify import verify
 from metering.stripe_sync.gateway import STANDIN, MeterAtStripe
 from metering.stripe_sync.ledger import owe
 from metering.stripe_sync.meters import find_meters, ids_from, link_meters
 from tests.factories.ledger import SETTLE_SECONDS, Books
 from tests.factories.standin import StandinProcess
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
 
 
@@ -61,10 +66,11 @@ def test_a_meter_that_was_reported_to_never_moves(books: Books) -> None:
 
 
 def test_each_account_has_a_ledger_of_its_own(books: Books) -> None:
-    books.customer()
+    acme = books.customer()
     books.use(5)
     books.report_hours()
     session = books.world.session
+    subscribed(session, acme, "live:acct_1")
     links = session.query(StripeMeter).all()
     meter = {link.meter_id: link for link in links}[meter_ids(session)["api_call"]]
     other = MeterAtStripe("mtr_live", meter.event_name, "sum", True, "stripe_customer_id", "value")
@@ -122,3 +128,38 @@ def test_a_named_meter_must_add_up_and_keeps_its_own_payload_keys(books: Books) 
     client.v1.billing.meters.deactivate(own.id)
     with pytest.raises(ConfigurationError, match="not active"):
         find_meters(gateway, catalog, {"STRIPE_API_CALLS_METER_ID": own.id}, create=False)
+
+
+def test_a_meter_may_count_many_units_as_one_and_each_hour_is_rounded_down(books: Books) -> None:
+    session = books.world.session
+    meters = find_meters(books.gateway(), books.world.catalog, {}, create=True)
+    assert link_meters(session, STANDIN, meters, {"api_call": Decimal("2.5")}) == 1
+    session.commit()
+    books.customer()
+    for used in (5, 7, 2, 10):
+        books.use(used)
+        books.report_hours()
+    books.use(1, admitted=to_micros(books.world.now - timedelta(hours=1, minutes=5)))  # late, into the hour of ten
+    books.report_hours()
+
+    counted = {key[2].hour: int(total) for key, total in books.counted().items()}
+    assert sorted(counted.values()) == [2, 2, 4]  # 5 / 2.5, 7 / 2.5 rounded down, 11 / 2.5; 2 / 2.5 is nothing
+    books.check()
+    assert [check.name for check in verify(books.engine, books.world.redis) if check.differences] == []
+
+
+def test_what_a_meter_counts_as_one_changes_until_something_was_reported(books: Books) -> None:
+    session = books.world.session
+    books.customer()
+    meters = find_meters(books.gateway(), books.world.catalog, {}, create=True)
+    assert link_meters(session, STANDIN, meters, {"api_call": Decimal(10)}) == 1
+    session.commit()
+    books.use(9)
+    assert books.report_hours().accepted == 0  # not one whole unit
+
+    assert link_meters(session, STANDIN, meters, {"api_call": Decimal(3)}) == 1
+    session.commit()
+    assert books.report_hours().accepted == 1  # what was too little before is owed now
+
+    assert link_meters(session, STANDIN, meters, {"api_call": Decimal(1)}) == 0
+    assert {link.unit for link in session.query(StripeMeter)} == {Decimal(1), Decimal(3)}

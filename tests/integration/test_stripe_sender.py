@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from metering.errors import Conflict
+from metering.stripe_sync.claims import TOO_OLD
 from metering.stripe_sync.gateway import connect
-from metering.stripe_sync.ledger import retry
-from metering.stripe_sync.sender import MAX_DELAY_SECONDS, TOO_OLD, UNKNOWN_TOO_LONG, delay_seconds
+from metering.stripe_sync.throttle import MAX_DELAY_SECONDS, delay_seconds
 from tests.factories.ledger import METER_EVENTS, Books, arm, owed_rows
 from tests.factories.standin import StandinProcess
 from tests.factories.world import START, World
@@ -58,7 +57,6 @@ class TestFaults:
     @pytest.mark.parametrize(
         "fault",
         [
-            {"kind": "rate_limit"},
             {"kind": "error_500"},
             {"kind": "error_500", "when": "after"},
             {"kind": "reset"},
@@ -189,21 +187,6 @@ class TestKills:
 
 
 class TestDeadlines:
-    def test_what_may_have_been_counted_is_parked_once_stripe_may_have_forgotten(self, books: Books) -> None:
-        owed_rows(books, hours=2)
-        arm(books, "drop_answer")
-        books.send()
-        books.advance(hours=23)
-
-        report = books.send()
-
-        assert (report.parked, report.accepted) == (1, 1)  # the next of its queue goes on
-        (row,) = books.rows("parked")
-        assert row.fault == UNKNOWN_TOO_LONG
-        assert len(books.standin.inspect("events")["events"]) == 2
-        with pytest.raises(Conflict, match="count twice"):
-            retry(books.world.session, row.id, now=books.world.now, actor="op")
-
     def test_just_before_that_it_is_sent_again(self, books: Books) -> None:
         owed_rows(books)
         arm(books, "drop_answer")

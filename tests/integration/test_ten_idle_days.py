@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 from metering.models import Accrual, MeterRow, StripeMeter, StripeReport
 from metering.store.meters import meter_ids
 from metering.stripe_sync.ledger import owe
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
 
 DAY = 24 * 3600
@@ -16,6 +17,8 @@ def test_a_file_kept_for_ten_idle_days_is_billed_for_ten_days(world: World, clie
     customer = world.customer(stripe_customer_id="cus_1")
     key = world.key(customer, "meter", "usage:read")
     link_to_stripe(world)
+    subscribed(world.session, customer, "test")
+    world.session.commit()
     headers = {"Authorization": f"Bearer {key.secret}"}
     assert client.put("/api/v1/sample/files/a.bin", data=b"x" * 1_000_000, headers=headers).status_code in (200, 201)
     world.drain()

@@ -13,6 +13,7 @@ from metering.store.meters import meter_ids
 from metering.store.rebuild import rebuild
 from metering.store.verify import verify
 from metering.store.void import correct, void
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
 
 
@@ -110,6 +111,7 @@ def test_usage_that_stripe_will_never_be_told_of_is_seen(books: World, engine: E
     link |= {"customer_payload_key": "stripe_customer_id", "value_payload_key": "value"}
     world.session.add(StripeMeter(account="test", **link))
     world.find("acme").stripe_customer_id = "cus_1"
+    subscribed(world.session, world.find("acme"), "test")
     world.session.execute(text("UPDATE rollups SET hour = hour"))  # notes every hour
     world.session.commit()
     assert failed(engine, world) == {}

@@ -13,12 +13,14 @@ from sqlalchemy.orm import Session
 
 from metering.embedded import Addresses
 from metering.models import AuditEntry, StripeReport
+from metering.stripe_sync.gateway import STANDIN
 from metering.stripe_sync.ledger import owe
 from tests.conftest import running_app
 from tests.factories.callers import ApiConsumer
 from tests.factories.ledger import SETTLE_SECONDS, Books
 from tests.factories.managers import operator
 from tests.factories.standin import KEY, StandinProcess
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
 
 WRONG = "cus_wrong"
@@ -36,7 +38,9 @@ def standin(tmp_path: Path) -> Iterator[StandinProcess]:
 def books(world: World, standin: StandinProcess, engine: Engine) -> Books:
     """acme has the id of nobody; bolt has its own."""
     books = Books(world, standin, engine).open()
-    world.customer("acme", "enterprise", stripe_customer_id=WRONG)
+    acme = world.customer("acme", "enterprise", stripe_customer_id=WRONG)
+    subscribed(world.session, acme, STANDIN)
+    world.session.commit()
     books.customer("bolt")
     return books
 

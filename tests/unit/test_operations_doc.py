@@ -39,7 +39,7 @@ def leaves(group: click.Group, path: str = "") -> Iterator[str]:
 def test_a_command_that_is_shown_exists_with_its_options(words: str) -> None:
     command, rest = resolved(words)
 
-    known = {option for parameter in command.params for option in parameter.opts}
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert set(re.findall(r"--[a-z][a-z-]*", " ".join(rest))) <= known
 
 

@@ -117,6 +117,10 @@ class TestCustomers:
         assert (refused.value.http_status, refused.value.code) == (404, "resource_missing")
 
 
+def test_the_account_of_a_test_key_is_always_the_same_one(client):
+    assert client.v1.accounts.retrieve_current().id == "acct_standin"
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("params", "code", "param"),

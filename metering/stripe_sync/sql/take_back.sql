@@ -1,11 +1,11 @@
--- What was reported under an id that Stripe does not know is taken back: its rows are closed, each beside one of the
--- opposite value, and their hours are noted, so that they owe the usage again, to whoever the customer is then. The
--- ledger goes on to be the sum of its rows. Rows that were written off are an operator's decision, and stay.
+-- What was reported under an id that Stripe does not know was counted nowhere: its rows are withdrawn and their hours
+-- noted, so that they owe the usage again, to whoever the customer is then. The ledger goes on to be the sum of its
+-- rows. Rows that were written off, or seen in a summary, are decisions, and stay.
 WITH taken AS (
     UPDATE stripe_reports
-    SET state = 'written_off', settled_at = :now, fault = :why
+    SET state = 'withdrawn', settled_at = :now, fault = :why
     WHERE account = :account AND customer_id = :customer_id AND stripe_customer_id = :stripe_customer_id
-        AND state <> 'written_off'
+        AND state NOT IN ('written_off', 'observed', 'withdrawn')
     RETURNING *
 ),
 hours AS (
@@ -27,12 +27,4 @@ noted AS (
     ORDER BY customer_id, meter_id, period_id, hour
     ON CONFLICT (account, customer_id, meter_id, period_id, hour) DO UPDATE SET hour = c.hour WHERE FALSE
 )
-INSERT INTO stripe_reports (
-    account, customer_id, meter_id, period_id, hour, revision, part, event_name, stripe_customer_id, value, timestamp,
-    identifier, state, next_try_at, settled_at, fault, created_at
-)
-SELECT
-    account, customer_id, meter_id, period_id, hour, revision, part, event_name, stripe_customer_id, -value, timestamp,
-    identifier || '-back', 'written_off', :now, :now, :why, :now
-FROM taken
-RETURNING id
+SELECT id FROM taken

@@ -12,33 +12,71 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from metering.stripe_sync.standin import (
+    account,
+    checkout_sessions,
+    customer_search,
     customers,
+    error_reports,
+    event_destinations,
     event_summaries,
+    events,
+    hosted_pages,
     inspection,
+    invoice_previews,
+    invoices,
     meter_event_adjustments,
     meter_events,
     meters,
+    overview,
+    portal_sessions,
+    prices,
+    products,
+    subscription_items,
+    subscriptions,
+    test_clocks,
+    thin_events,
+    webhook_controls,
+    webhook_endpoints,
 )
 from metering.stripe_sync.standin.authentication import authenticate
+from metering.stripe_sync.standin.background import Background
+from metering.stripe_sync.standin.deliverer import Deliverer
 from metering.stripe_sync.standin.endpoint import Endpoint
 from metering.stripe_sync.standin.errors import Answer, ApiError, server_error, unrecognized_url
 from metering.stripe_sync.standin.idempotency import Attempt
 from metering.stripe_sync.standin.params import Pairs, nest
 from metering.stripe_sync.standin.service import Request, Standin
-
-API_VERSION = "2026-10-28.endive"
+from metering.stripe_sync.standin.v2 import json_pairs
+from metering.stripe_sync.standin.version import API_VERSION
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *account.ENDPOINTS,
     *customers.ENDPOINTS,
+    *customer_search.ENDPOINTS,
     *meters.ENDPOINTS,
     *meter_events.ENDPOINTS,
     *event_summaries.ENDPOINTS,
     *meter_event_adjustments.ENDPOINTS,
+    *products.ENDPOINTS,
+    *prices.ENDPOINTS,
+    *subscriptions.ENDPOINTS,
+    *subscription_items.ENDPOINTS,
+    *invoice_previews.ENDPOINTS,
+    *invoices.ENDPOINTS,
+    *test_clocks.ENDPOINTS,
+    *events.ENDPOINTS,
+    *webhook_endpoints.ENDPOINTS,
+    *event_destinations.ENDPOINTS,
+    *thin_events.ENDPOINTS,
+    *checkout_sessions.ENDPOINTS,
+    *portal_sessions.ENDPOINTS,
 )
 
 
 def create_standin(store_folder: Path, clock: Callable[[], float]) -> Flask:
     """A stand-in over a store folder (made when missing), told the time in Unix seconds by `clock`.
+
+    By itself it does nothing: whoever serves it starts `background(app)`.
 
     Raises StoreInUseError when another stand-in has the folder open, CorruptJournalError when its journal can't be
     read. The service is `app.extensions["standin"]`; close it to free the folder.
@@ -50,13 +88,22 @@ def create_standin(store_folder: Path, clock: Callable[[], float]) -> Flask:
     for endpoint in ENDPOINTS:
         name = f"{endpoint.method} {endpoint.path}".replace(".", "_")
         app.add_url_rule(endpoint.path, name, _view(standin, endpoint), methods=[endpoint.method])
-    app.register_blueprint(inspection.views)
+    app.extensions["deliverer"] = Deliverer(standin)
+    for pages in (overview, inspection, webhook_controls, hosted_pages):
+        app.register_blueprint(pages.views)
     app.before_request(_name_request)
     app.after_request(_stripe_headers)
     app.register_error_handler(ApiError, lambda error: _response(error.answer()))
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)
     return app
+
+
+def background(app: Flask) -> Background:
+    """What the stand-in does without a request: what time brings, reports of errors, deliveries."""
+    standin: Standin = app.extensions["standin"]
+    deliverer: Deliverer = app.extensions["deliverer"]
+    return Background([lambda: standin.act(error_reports.report_due), deliverer.deliver_due])
 
 
 def _view(standin: Standin, endpoint: Endpoint) -> Callable[..., Response]:
@@ -69,7 +116,7 @@ def _view(standin: Standin, endpoint: Endpoint) -> Callable[..., Response]:
             fault.on_arrival()
             params = endpoint.params.read(nest(pairs), "") or {}
             endpoint.check_expand(params)
-            answer = standin.run(endpoint, Request(request.path, ids, params, attempt), fault)
+            answer = standin.run(endpoint, Request(request.path, ids, params, attempt, request.host_url), fault)
         fault.on_answer()
         return _response(answer)
 
@@ -77,7 +124,9 @@ def _view(standin: Standin, endpoint: Endpoint) -> Callable[..., Response]:
 
 
 def _pairs() -> Pairs:
-    """The parameters of the query and of the form, in their order."""
+    """The parameters of the query and of the form (of API v2, of the JSON body), in their order."""
+    if request.path.startswith("/v2/") and request.method == "POST":
+        return json_pairs(request.get_json(silent=True))
     if request.method == "POST" and request.mimetype not in ("", "application/x-www-form-urlencoded"):
         raise ApiError(
             "Invalid request (check that your POST content type is application/x-www-form-urlencoded). "

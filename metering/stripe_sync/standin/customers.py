@@ -5,22 +5,23 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+from metering.stripe_sync.standin.announcements import announce
 from metering.stripe_sync.standin.endpoint import Call, Endpoint, new_id
 from metering.stripe_sync.standin.errors import no_such
-from metering.stripe_sync.standin.pages import PAGE_PARAMETERS, page
+from metering.stripe_sync.standin.metadata import METADATA, merged
+from metering.stripe_sync.standin.pages import CREATED, PAGE_PARAMETERS, is_created_in, page
 from metering.stripe_sync.standin.rules import (
     Choice,
-    Either,
     Flag,
     Integer,
     Many,
     Record,
     Rule,
-    Strings,
     Text,
     parameters,
 )
 from metering.stripe_sync.standin.store import Document
+from metering.stripe_sync.standin.test_clocks import TEST_CLOCKS, on_clock
 
 CUSTOMERS = "customer"
 
@@ -76,7 +77,7 @@ _SHARED: dict[str, Rule] = {
     **_KEPT,
     **_UNSHOWN,
     "invoice_settings": _INVOICE_SETTINGS,
-    "metadata": Strings(unset=True),
+    "metadata": METADATA,
     "source": Text(),
 }
 _CREATE: dict[str, Rule] = {
@@ -86,18 +87,19 @@ _CREATE: dict[str, Rule] = {
     "test_clock": Text(),
 }
 _UPDATE: dict[str, Rule] = {**_SHARED, "default_source": Text()}
-_CREATED = Either(Integer(), Record({name: Integer() for name in ("gt", "gte", "lt", "lte")}))
-
-# No payment methods, sources and test clocks exist here yet, so whoever names one names one that isn't there.
+# No payment methods and sources exist here, so whoever names one names one that isn't there.
 _REFERENCES = {
     "payment_method": "PaymentMethod",
     "source": "source",
     "default_source": "source",
-    "test_clock": "test clock",
 }
 
 
 def create(call: Call) -> Document:
+    """With a test clock the customer and all that it ever owns live by that clock's time."""
+    clock = call.params.get("test_clock")
+    if clock is not None:
+        call.named(TEST_CLOCKS, "test clock", clock, param="test_clock")
     new: Document = {
         "id": new_id("cus"),
         "object": "customer",
@@ -125,9 +127,13 @@ def create(call: Call) -> Document:
         "preferred_locales": [],
         "shipping": None,
         "tax_exempt": "none",
-        "test_clock": None,
+        "test_clock": clock,
     }
-    return call.save(CUSTOMERS, _with(new, call.params))
+    call = on_clock(call, new)
+    new["created"] = call.timestamp
+    customer = call.save(CUSTOMERS, _with(new, call.params))
+    announce(call, "customer.created", customer)
+    return customer
 
 
 def retrieve(call: Call) -> Document:
@@ -135,29 +141,24 @@ def retrieve(call: Call) -> Document:
 
 
 def update(call: Call) -> Document:
-    return call.save(CUSTOMERS, _with(call.find(CUSTOMERS, "customer"), call.params))
+    customer = call.save(CUSTOMERS, _with(call.find(CUSTOMERS, "customer"), call.params))
+    announce(call, "customer.updated", customer)
+    return customer
 
 
 def list_all(call: Call) -> Document:
-    """Newest first; `email` is compared with its case. With `test_clock` set there is none to show."""
-    if clock := call.params.get("test_clock"):
-        raise no_such("test clock", clock, param="test_clock")
+    """Newest first; `email` is compared with its case. Those of a test clock show only when it is named."""
+    clock, email = call.params.get("test_clock"), call.params.get("email")
+    if clock is not None:
+        call.named(TEST_CLOCKS, "test clock", clock, param="test_clock")
     chosen = [
         customer
         for customer in reversed(call.store.of(CUSTOMERS).values())
-        if _is_chosen(customer, call.params.get("email"), call.params.get("created", {}))
+        if customer["test_clock"] == clock
+        and email in (None, customer["email"])
+        and is_created_in(customer, call.params)
     ]
     return page(chosen, call.path, call.params, "customer")
-
-
-def _is_chosen(customer: Document, email: str | None, created: int | dict[str, int]) -> bool:
-    if email is not None and customer["email"] != email:
-        return False
-    at: int = customer["created"]
-    if isinstance(created, int):
-        return at == created
-    tests = {"gt": at.__gt__, "gte": at.__ge__, "lt": at.__lt__, "lte": at.__le__}
-    return all(tests[name](limit) for name, limit in created.items())
 
 
 def _with(customer: Document, params: dict[str, Any]) -> Document:
@@ -172,10 +173,7 @@ def _with(customer: Document, params: dict[str, Any]) -> Document:
     if changed["address"] is not None:
         changed["address"] = {**dict.fromkeys(_ADDRESS_LINES), **changed["address"]}
     changed["invoice_settings"] = {**customer["invoice_settings"], **params.get("invoice_settings", {})}
-    if (metadata := params.get("metadata")) is not None:
-        merged = {**customer["metadata"], **metadata} if metadata else {}
-        changed["metadata"] = {key: value for key, value in merged.items() if value != ""}
-    return changed
+    return {**changed, "metadata": merged(customer["metadata"], params.get("metadata"))}
 
 
 ENDPOINTS = (
@@ -183,7 +181,7 @@ ENDPOINTS = (
     Endpoint(
         "GET",
         "/v1/customers",
-        parameters({"email": Text(512), "created": _CREATED, "test_clock": Text(), **PAGE_PARAMETERS}),
+        parameters({"email": Text(512), "created": CREATED, "test_clock": Text(), **PAGE_PARAMETERS}),
         list_all,
     ),
     Endpoint("GET", "/v1/customers/<id>", parameters(), retrieve),

@@ -19,7 +19,10 @@ class Answer:
 
 
 class ApiError(Exception):
-    """An answer in Stripe's error shape: `{"error": {type, message, code?, param?, doc_url?}}`."""
+    """An answer in Stripe's error shape: `{"error": {type, message, code?, param?, doc_url?}}`.
+
+    `leaves_changes` is for what happened although it failed, such as an attempt to pay; any other error undoes all.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class ApiError(Exception):
         code: str | None = None,
         param: str | None = None,
         headers: dict[str, str] | None = None,
+        leaves_changes: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -38,6 +42,7 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.headers = headers or {}
+        self.leaves_changes = leaves_changes
 
     def answer(self) -> Answer:
         """The error as Stripe words it; absent facts are left out, not null."""

@@ -1,4 +1,4 @@
-"""What Stripe doesn't have, under `/_standin/`: exact totals, received events, faults, the clock, a page to look at.
+"""What Stripe doesn't have, under `/_standin/`: exact totals, received events, faults, the clock, validation.
 
 The POSTs take JSON only, which no foreign page can send here without asking first.
 """
@@ -10,11 +10,13 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, Response, current_app, jsonify, make_response, render_template, request
+from flask import Blueprint, Response, current_app, jsonify, request
 
+from metering.stripe_sync.standin import error_reports
 from metering.stripe_sync.standin.clock import SETTINGS
 from metering.stripe_sync.standin.errors import ApiError
 from metering.stripe_sync.standin.faults import NO_FAULT_KIND, Fault
+from metering.stripe_sync.standin.invoicing import FINALIZATION
 from metering.stripe_sync.standin.meters import METERS
 from metering.stripe_sync.standin.service import Standin
 from metering.stripe_sync.standin.store import Change
@@ -26,22 +28,9 @@ MAX_SAMPLES = 100
 views = Blueprint("inspection", __name__, url_prefix="/_standin")
 
 
-@views.get("/")
-def page() -> Response:
-    html = render_template(
-        "standin/totals.html",
-        totals=_totals(),
-        errors=_errors(),
-        faults=_standin().faults.listing(),
-    )
-    response = make_response(html)
-    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'self'"
-    return response
-
-
 @views.get("/totals")
 def totals() -> Response:
-    return jsonify(totals=_totals())
+    return jsonify(totals=hour_totals(_standin()))
 
 
 @views.get("/events")
@@ -53,7 +42,7 @@ def events() -> Response:
 
 @views.get("/errors")
 def errors() -> Response:
-    return jsonify(errors=_errors())
+    return jsonify(errors=asynchronous_errors(_standin()))
 
 
 @views.get("/faults")
@@ -103,14 +92,39 @@ def set_delay() -> Response:
     return jsonify(seconds=seconds)
 
 
+@views.post("/async_validation")
+def set_async_validation() -> Response:
+    """`enabled`: meter and timestamp are looked at after the answer. Errors are reported `report_after_seconds`."""
+    standin, sent = _standin(), _json()
+    if not isinstance(enabled := sent.pop("enabled", None), bool):
+        raise ApiError("enabled: must be true or false", param="enabled")
+    after = _number({**error_reports.DEFAULTS, **sent}, "report_after_seconds")
+    standin.change_setting(Change(SETTINGS, "async_validation", {"enabled": enabled, "report_after_seconds": after}))
+    return jsonify(enabled=enabled, report_after_seconds=after)
+
+
+@views.post("/error_reports")
+def report_errors() -> Response:
+    """Announces what was found wrong so far, without waiting."""
+    _standin().act(error_reports.report_now)
+    return errors()
+
+
+@views.post("/finalization")
+def set_finalization() -> Response:
+    """How long a renewal's invoice stays a draft that late usage is added to; Stripe allows up to 72 hours."""
+    seconds = _number(_json(), "seconds")
+    _standin().change_setting(Change(SETTINGS, FINALIZATION, {"seconds": seconds}))
+    return jsonify(seconds=seconds)
+
+
 def _standin() -> Standin:
     standin: Standin = current_app.extensions["standin"]
     return standin
 
 
-def _totals() -> list[dict[str, Any]]:
+def hour_totals(standin: Standin) -> list[dict[str, Any]]:
     """Everything received and counted so far, whatever the summaries' delay; totals are decimal strings."""
-    standin = _standin()
     with standin.store.lock:
         formulas = {id: meter["default_aggregation"]["formula"] for id, meter in standin.store.of(METERS).items()}
         found = list(standin.usage.hour_totals(formulas))
@@ -120,9 +134,8 @@ def _totals() -> list[dict[str, Any]]:
     ]
 
 
-def _errors() -> list[dict[str, Any]]:
+def asynchronous_errors(standin: Standin) -> list[dict[str, Any]]:
     """Asynchronous errors by code, with counts and sample identifiers, as Stripe's error reports have them."""
-    standin = _standin()
     with standin.store.lock:
         failed: dict[tuple[str, str, str], list[str]] = defaultdict(list)
         for event in standin.usage.events.values():

@@ -1,7 +1,8 @@
 """Meter events: one report of usage each.
 
 Checked before the answer: parameters, the meter's existence, the timestamp's window, the identifier. Found out later,
-as an asynchronous error that counts nothing: the customer and the value.
+as an asynchronous error that counts nothing: the customer and the value; with asynchronous validation switched on (as
+Stripe's faster endpoints have it) the meter and the timestamp, too.
 Source: Stripe's API reference, "Meter Event", and its page on recording usage.
 """
 
@@ -15,10 +16,12 @@ from typing import Any
 
 from metering.stripe_sync.standin.customers import CUSTOMERS
 from metering.stripe_sync.standin.endpoint import Call, Endpoint, new_id
+from metering.stripe_sync.standin.error_reports import validation
 from metering.stripe_sync.standin.errors import ApiError
-from metering.stripe_sync.standin.meters import active_meter
+from metering.stripe_sync.standin.meters import active_meter, latest_meter
 from metering.stripe_sync.standin.rules import Integer, Strings, Text, parameters
 from metering.stripe_sync.standin.store import Document
+from metering.stripe_sync.standin.test_clocks import on_clock
 from metering.stripe_sync.standin.usage import EVENTS, Event
 
 PAST_SECONDS = 35 * 24 * 3600
@@ -40,23 +43,23 @@ _CREATE = parameters(
 def create(call: Call) -> Document:
     params = call.params
     meter = active_meter(call.store, params["event_name"])
-    if meter is None:
-        raise ApiError(
-            f"Invalid event_name: {params['event_name']}. No active meter found with this event name.",
-            param="event_name",
-        )
-    timestamp = params.get("timestamp", call.timestamp)
-    _check_timestamp(timestamp, call.timestamp)
+    payload: dict[str, str] = params["payload"]
+    known = meter or latest_meter(call.store, params["event_name"])
+    customer, value, error = _read_payload(call, known, payload) if known else ("", None, "no_meter")
+    now = _time_of(call, customer)
+    timestamp = params.get("timestamp", now)
+    wrong = _wrong_meter(meter, params["event_name"]) or _wrong_timestamp(timestamp, now)
+    if wrong and not validation(call.store)["enabled"]:
+        raise wrong
     identifier = params.get("identifier") or str(uuid.uuid4())
     _check_identifier(call, identifier)
-
-    payload: dict[str, str] = params["payload"]
-    customer, value, error = _read_payload(call, meter, payload)
+    if wrong and known:
+        error = "archived_meter" if known["status"] == "inactive" else wrong.code
     event = Event(
         id=new_id("evt_meter"),
         identifier=identifier,
         event_name=params["event_name"],
-        meter=meter["id"],
+        meter=known["id"] if known else "",
         customer=customer,
         value=value,
         timestamp=timestamp,
@@ -82,21 +85,36 @@ def save_event(call: Call, event: Event) -> None:
     call.save(EVENTS, {**document, "value": None if event.value is None else str(event.value)})
 
 
-def _check_timestamp(timestamp: int, now: int) -> None:
+def _time_of(call: Call, customer: str) -> int:
+    """Of the customer's test clock, if it is bound to one."""
+    owner = call.get(CUSTOMERS, customer)
+    return on_clock(call, owner).timestamp if owner else call.timestamp
+
+
+def _wrong_meter(meter: Document | None, event_name: str) -> ApiError | None:
+    if meter:
+        return None
+    return ApiError(
+        f"Invalid event_name: {event_name}. No active meter found with this event name.", param="event_name"
+    )
+
+
+def _wrong_timestamp(timestamp: int, now: int) -> ApiError | None:
     if timestamp < now - PAST_SECONDS:
-        raise ApiError(
+        return ApiError(
             "The event timestamp cannot be more than 35 days in past. "
             f"Expected a timestamp greater than or equal to {now - PAST_SECONDS}.",
             code="timestamp_too_far_in_past",
             param="timestamp",
         )
     if timestamp > now + FUTURE_SECONDS:
-        raise ApiError(
+        return ApiError(
             "The event timestamp cannot be more than 5 minutes in future. "
             f"Expected a timestamp less than or equal to {now + FUTURE_SECONDS}.",
             code="timestamp_in_future",
             param="timestamp",
         )
+    return None
 
 
 def _check_identifier(call: Call, identifier: str) -> None:

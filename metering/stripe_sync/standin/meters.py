@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metering.stripe_sync.standin.announcements import announce
 from metering.stripe_sync.standin.endpoint import Call, Endpoint, new_id
 from metering.stripe_sync.standin.errors import ApiError
 from metering.stripe_sync.standin.pages import PAGE_PARAMETERS, page
@@ -29,7 +30,7 @@ _CREATE = parameters(
 
 def create(call: Call) -> Document:
     _refuse_taken_name(call.store, call.params["event_name"])
-    return call.save(
+    meter = call.save(
         METERS,
         {
             "id": new_id("mtr_test", 32),
@@ -49,6 +50,8 @@ def create(call: Call) -> Document:
             "value_settings": call.params.get("value_settings", {"event_payload_key": "value"}),
         },
     )
+    announce(call, "billing.meter.created", meter)
+    return meter
 
 
 def retrieve(call: Call) -> Document:
@@ -58,7 +61,9 @@ def retrieve(call: Call) -> Document:
 def update(call: Call) -> Document:
     meter = call.find(METERS, "meter")
     name = call.params.get("display_name", meter["display_name"])
-    return call.save(METERS, {**meter, "display_name": name, "updated": call.timestamp})
+    changed = call.save(METERS, {**meter, "display_name": name, "updated": call.timestamp})
+    announce(call, "billing.meter.updated", changed)
+    return changed
 
 
 def deactivate(call: Call) -> Document:
@@ -88,9 +93,18 @@ def active_meter(store: Store, event_name: str) -> Document | None:
     return next((m for m in meters if m["event_name"] == event_name and m["status"] == "active"), None)
 
 
+def latest_meter(store: Store, event_name: str) -> Document | None:
+    """The meter that was made last for this event name, active or not."""
+    return next((m for m in reversed(store.of(METERS).values()) if m["event_name"] == event_name), None)
+
+
 def _switch(call: Call, meter: Document, status: str, deactivated_at: int | None) -> Document:
     transitions = {"deactivated_at": deactivated_at}
-    return call.save(METERS, {**meter, "status": status, "status_transitions": transitions, "updated": call.timestamp})
+    changed = call.save(
+        METERS, {**meter, "status": status, "status_transitions": transitions, "updated": call.timestamp}
+    )
+    announce(call, f"billing.meter.{'reactivated' if status == 'active' else 'deactivated'}", changed)
+    return changed
 
 
 def _refuse_taken_name(store: Store, event_name: str) -> None:

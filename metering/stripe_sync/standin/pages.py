@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from metering.stripe_sync.standin.errors import no_such
-from metering.stripe_sync.standin.rules import Integer, Rule, Text
+from metering.stripe_sync.standin.rules import Either, Integer, Record, Rule, Text
 from metering.stripe_sync.standin.store import Document
 
 PAGE_PARAMETERS: dict[str, Rule] = {
@@ -14,6 +14,20 @@ PAGE_PARAMETERS: dict[str, Rule] = {
     "starting_after": Text(),
     "ending_before": Text(),
 }
+CREATED = Either(Integer(), Record({name: Integer() for name in ("gt", "gte", "lt", "lte")}))
+
+
+def is_created_in(document: Document, params: dict[str, Any]) -> bool:
+    """Whether the parameter `created`, where it was sent, lets the document through."""
+    return is_within(document["created"], params.get("created", {}))
+
+
+def is_within(at: int, limits: int | dict[str, int]) -> bool:
+    """Whether a time is the one that was asked for, or lies between the limits: gt, gte, lt, lte."""
+    if isinstance(limits, int):
+        return at == limits
+    tests = {"gt": at.__gt__, "gte": at.__ge__, "lt": at.__lt__, "lte": at.__le__}
+    return all(tests[name](limit) for name, limit in limits.items())
 
 
 def page(documents: Iterable[Document], path: str, params: dict[str, Any], noun: str) -> Document:

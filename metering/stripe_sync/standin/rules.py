@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol
 
 from metering.stripe_sync.standin.errors import ApiError, missing_parameter, unknown_parameters
@@ -55,6 +56,40 @@ class Integer:
         if self.maximum is not None and number > self.maximum:
             raise _out_of_range(name, f"less than or equal to {self.maximum}")
         return number
+
+
+@dataclass(frozen=True)
+class Money:
+    """A decimal number of the currency's minor unit, with at most 12 places, without exponent."""
+
+    def read(self, raw: Raw, name: str) -> Decimal:
+        if not isinstance(raw, str) or not re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,12})?", raw):
+            raise ApiError(f"Invalid decimal: {raw}; must contain at maximum twelve decimal places.", param=name)
+        number = Decimal(raw)
+        if number < 0:
+            raise _out_of_range(name, "greater than or equal to 0")
+        return number
+
+
+@dataclass(frozen=True)
+class Unserved:
+    """A parameter that Stripe knows and that nothing here would obey: refused, rather than accepted for show."""
+
+    def read(self, raw: Raw, name: str) -> None:
+        raise ApiError(f"The stand-in does not serve the parameter {name}.", param=name)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Unix seconds, or one of the words for a time. Where `unset` is allowed, an empty one reads as None."""
+
+    words: tuple[str, ...] = ()
+    unset: bool = False
+
+    def read(self, raw: Raw, name: str) -> int | str | None:
+        if raw == "" and self.unset:
+            return None
+        return raw if isinstance(raw, str) and raw in self.words else Integer(0).read(raw, name)
 
 
 @dataclass(frozen=True)
@@ -155,6 +190,10 @@ class Either:
 
 
 EXPAND = Many(Text())
+
+
+def unserved(*names: str) -> dict[str, Rule]:
+    return dict.fromkeys(names, Unserved())
 
 
 def parameters(fields: Mapping[str, Rule] | None = None, required: tuple[str, ...] = ()) -> Record:

@@ -62,6 +62,9 @@ class Store:
         """The documents of a noun by id, oldest first. Read them under `lock`; change them through `commit` alone."""
         return self._documents.setdefault(noun, {})
 
+    def get(self, noun: str, id: str) -> Document | None:
+        return self.of(noun).get(id)
+
     def commit(self, changes: Sequence[Change]) -> int:
         """Appends the changes as one line and applies them. Answers the position to `sync` to before answering."""
         if changes:

@@ -58,10 +58,14 @@ class HourTotal:
 
 
 class Usage:
-    """An index over the store's meter events; it hears of each one through `watch`."""
+    """An index over the store's meter events; it hears of each one through `watch`.
+
+    `failed` are the ids of those with an asynchronous error, in the order of receipt; none ever leaves.
+    """
 
     def __init__(self) -> None:
         self.events: dict[str, Event] = {}
+        self.failed: list[str] = []
         self._by_identifier: dict[str, str] = {}
         self._by_series: dict[tuple[str, str], dict[str, Event]] = defaultdict(dict)
 
@@ -69,6 +73,8 @@ class Usage:
         if change.noun != EVENTS:
             return
         event = Event.from_document(change.document)
+        if event.error and event.id not in self.events:
+            self.failed.append(event.id)
         self.events[event.id] = event
         self._by_identifier[event.identifier] = event.id
         self._by_series[event.meter, event.customer][event.id] = event

@@ -1,0 +1,70 @@
+"""Invoices at Stripe, mirrored for the customer's list: fetched under a lock, so the newest state is what is kept."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import delete, select, tuple_
+from sqlalchemy.orm import Session
+
+from metering.models import Invoice
+from metering.money import minor_digits
+from metering.stripe_sync.asking import asking, moment
+from metering.stripe_sync.customers import ensure_link, find_ours
+from metering.stripe_sync.gateway import StripeApi
+from metering.stripe_sync.mirror import lock_object
+
+SHOWN = ("open", "paid", "uncollectible", "void")
+"""A draft is none yet: Stripe goes on adding to it."""
+
+
+def mirror_invoice(session: Session, api: StripeApi, stripe_id: str, *, now: datetime) -> str | None:
+    """Fetch an invoice and keep what is shown of it; why not, where it is none of ours. The caller commits.
+
+    Raises StripeFailed.
+    """
+    lock_object(session, api.account, stripe_id)
+    with asking():
+        invoice: Any = api.client.v1.invoices.retrieve(stripe_id)
+    if getattr(invoice, "deleted", False):
+        session.execute(delete(Invoice).where(Invoice.account == api.account, Invoice.stripe_id == stripe_id))
+        return None
+    customer = invoice.customer
+    customer_id = customer if isinstance(customer, str) else customer.id
+    ours = find_ours(session, api, customer_id)
+    if ours is None:
+        return f"{customer_id} is no customer of ours"
+    ensure_link(session, ours, customer_id, now=now)
+    query = select(Invoice).where(Invoice.account == api.account, Invoice.stripe_id == stripe_id)
+    row = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+    row = row or Invoice(account=api.account, stripe_id=stripe_id)
+    row.customer_id, row.fetched_at = ours.id, now
+    _copy(row, invoice)
+    session.add(row)
+    session.flush()
+    return None
+
+
+def list_invoices(
+    session: Session, customer_id: int, *, before: int | None = None, limit: int = 50
+) -> Sequence[Invoice]:
+    """Those that were issued, newest first; those behind the invoice with the id `before`. Drafts are left out."""
+    query = select(Invoice).where(Invoice.customer_id == customer_id, Invoice.status.in_(SHOWN))
+    place = tuple_(Invoice.issued_at, Invoice.id)
+    if before is not None:
+        last = select(Invoice.issued_at, Invoice.id).where(Invoice.customer_id == customer_id, Invoice.id == before)
+        query = query.where(place < last.scalar_subquery())
+    return session.scalars(query.order_by(Invoice.issued_at.desc(), Invoice.id.desc()).limit(limit)).all()
+
+
+def _copy(row: Invoice, invoice: Any) -> None:
+    row.number, row.status = invoice.number, invoice.status or "draft"
+    row.period_starts_at, row.period_ends_at = moment(invoice.period_start), moment(invoice.period_end)
+    row.currency = invoice.currency.upper()
+    digits = minor_digits(row.currency)
+    row.total = Decimal(invoice.total).scaleb(-digits)
+    row.amount_due = Decimal(invoice.amount_due).scaleb(-digits)
+    row.amount_paid = Decimal(invoice.amount_paid).scaleb(-digits)
+    row.hosted_url, row.pdf_url = invoice.hosted_invoice_url, invoice.invoice_pdf
+    row.issued_at = moment(invoice.status_transitions.finalized_at or invoice.created)
