@@ -35,8 +35,10 @@ from metering.initialise import initialise
 from metering.keeper import Keeper
 from metering.runtime import Runtime, build_runtime
 from metering.settings import Settings, load_settings
+from metering.stripe_sync.gateway import STANDIN
 from tests.factories.forks import FORKS
 from tests.factories.processes import alive
+from tests.factories.subscriptions import subscribed
 
 DEADLINE_SECONDS = 30
 LEASE_SECONDS = 1
@@ -225,7 +227,7 @@ class Product:
 
 @contextmanager
 def running_product(home: Path) -> Iterator[Product]:
-    """An initialised product with a customer without limits; its processes are not started yet."""
+    """An initialised product with a customer without limits, who is subscribed; its processes are not started yet."""
     # Held by the test, so that callers find the address whoever was killed, and nobody else can take it meanwhile.
     embedded = Embedded(home)
     with embedded as addresses, socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
@@ -242,6 +244,7 @@ def running_product(home: Path) -> Iterator[Product]:
                     partitions=runtime.settings.partitions,
                     now=runtime.clock(),
                 )
+                subscribed(session, customer, STANDIN)
                 scopes = ["meter", "events:write"]
                 _, made = create_key(session, customer, name="k", scopes=scopes, now=runtime.clock(), by_operator=True)
             Keeper(runtime).send_state()
