@@ -11,7 +11,7 @@ from functools import wraps
 from urllib.parse import urljoin
 
 import structlog
-from flask import Response, flash, g, make_response, redirect, render_template, request, url_for
+from flask import Response, flash, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from metering.accounts.customers import find_customer
@@ -86,11 +86,10 @@ def plan(access: Access) -> ResponseReturnValue:
 @blueprint.get("/c/<customer_key>/plan/status")
 @customer_page
 def plan_status(access: Access) -> ResponseReturnValue:
-    """The part that waits for Stripe's message."""
-    view = _view(access)
-    if request.args.get("fingerprint") == view.fingerprint:
+    """The part that waits for Stripe's message. Once it has come the whole page is another: menu, limits, invoices."""
+    if _view(access).waiting:
         return Response(status=204)
-    return make_response(render_template("dashboard/partials/plan.html", plan=view))
+    return Response(status=204, headers={"HX-Redirect": url_for("dashboard.plan", customer_key=access.customer_key)})
 
 
 Action = Callable[[Buyer], ResponseReturnValue]

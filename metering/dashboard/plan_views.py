@@ -6,7 +6,6 @@ from datetime import datetime, tzinfo
 
 from metering.catalog import Catalog, Meter, Plan, Price
 from metering.dashboard import humanize, quantities
-from metering.dashboard.view_models import Fragment
 from metering.models import Invoice, StripeSubscription
 
 WORDS = {
@@ -73,7 +72,7 @@ class InvoiceView:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanView(Fragment):
+class PlanView:
     """The plan as it is now beside the others. `waiting`: it was bought, and Stripe's message has not come yet."""
 
     customer_key: str
