@@ -23,7 +23,9 @@ from metering.settings import load_settings
 from metering.store import schema
 from tests.browser import gate
 from tests.browser.gate import pytest_runtest_setup  # noqa: F401 - pytest finds it here
+from tests.factories.standin import KEY, StandinProcess
 from tests.factories.stripe_params import judged_requests
+from tests.factories.webhooks import SECRET, THIN_SECRET
 from tests.factories.world import PARTITIONS, START, World
 from tests.faults import counts
 
@@ -123,6 +125,24 @@ def running_app(world: World, home: Path, **settings: Any) -> Iterator[Flask]:
     with app.app_context():
         db.engine.dispose()
     app.extensions["metering"].runtime.close()
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> Iterator[StandinProcess]:
+    """A local Stripe, a process of its own."""
+    process = StandinProcess(tmp_path / "standin")
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def stripe_app(world: World, servers: Addresses, standin: StandinProcess, tmp_path: Path) -> Iterator[Flask]:
+    """An application that speaks with it, both ways."""
+    addresses = {"database_url": servers.database_url, "redis_url": servers.redis_url}
+    stripe = {"stripe": "standin", "stripe_api_key": KEY, "stripe_api_base": standin.url}
+    secrets = {"stripe_webhook_secret": SECRET, "stripe_webhook_thin_secret": THIN_SECRET}
+    with running_app(world, tmp_path, **addresses, **stripe, **secrets) as app:
+        yield app
 
 
 @pytest.fixture

@@ -1,19 +1,15 @@
 """The plan page in a browser: from the button to Stripe's page and back, live, without scripts, for everybody."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from flask import Flask
 from playwright.sync_api import Browser, expect
 from sqlalchemy import Engine
 
-from metering.embedded import Addresses
 from tests.browser.conftest import Visit
-from tests.conftest import running_app
 from tests.factories.shop import Served, Shop
-from tests.factories.standin import KEY, StandinProcess
-from tests.factories.webhooks import SECRET, THIN_SECRET
+from tests.factories.standin import StandinProcess
 from tests.factories.world import World
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
@@ -22,26 +18,8 @@ SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
-
-
-@pytest.fixture
-def app(world: World, servers: Addresses, standin: StandinProcess, tmp_path: Path) -> Iterator[Flask]:
-    with running_app(
-        world,
-        tmp_path,
-        database_url=servers.database_url,
-        redis_url=servers.redis_url,
-        stripe="standin",
-        stripe_api_key=KEY,
-        stripe_api_base=standin.url,
-        stripe_webhook_secret=SECRET,
-        stripe_webhook_thin_secret=THIN_SECRET,
-    ) as app:
-        yield app
+def app(stripe_app: Flask) -> Flask:
+    return stripe_app
 
 
 @pytest.fixture

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from playwright.sync_api import Browser
 
 from tests.factories.receiver import Receiver
 from tests.factories.standin import StandinProcess
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "store")
-    yield process
-    process.kill()
 
 
 def test_paying_leads_back_to_another_origin_without_scripts_and_the_portal_cancels(

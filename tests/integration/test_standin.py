@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
-from pathlib import Path
 
 import pytest
 import requests
@@ -16,13 +14,6 @@ import stripe
 
 from tests.factories.standin import DAY, HOUR, KEY, StandinProcess, make_meter, report
 from tests.factories.standin_billing import Shop, item
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "store")
-    yield process
-    process.kill()
 
 
 @pytest.fixture

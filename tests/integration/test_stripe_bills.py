@@ -1,6 +1,5 @@
 """What Stripe invoices for a catalog that was pushed is what we estimate, line by line."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,13 +18,6 @@ from tests.factories.billed_month import BEGIN, BilledMonth, Used, as_table, our
 from tests.factories.standin import StandinProcess
 
 GIB = 1024**3
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Usage that is taken back after it was reported: Stripe ends up with what is left, by a cancel or by a signed row."""
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text, update
@@ -16,13 +14,6 @@ from tests.factories.standin import StandinProcess
 from tests.factories.world import START, World
 
 ADJUSTMENTS = "/v1/billing/meter_event_adjustments"
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
 
 
 @pytest.fixture

@@ -1,29 +1,17 @@
 """Our customers at Stripe: found or made on demand, named in its metadata, linked once; and operators' commands."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from click.testing import Result
 from flask import Flask
 from sqlalchemy import select
 
-from metering.embedded import Addresses
 from metering.errors import Conflict
 from metering.models import AuditEntry, Customer
 from metering.stripe_sync.customers import find_or_create, link
 from metering.stripe_sync.gateway import StripeApi, connect
-from tests.conftest import running_app
 from tests.factories.standin import KEY, StandinProcess
-from tests.factories.webhooks import SECRET, Sender, snapshot
+from tests.factories.webhooks import Sender, snapshot
 from tests.factories.world import World
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
 
 
 @pytest.fixture
@@ -32,18 +20,8 @@ def api(standin: StandinProcess) -> StripeApi:
 
 
 @pytest.fixture
-def app(world: World, servers: Addresses, standin: StandinProcess, tmp_path: Path) -> Iterator[Flask]:
-    with running_app(
-        world,
-        tmp_path,
-        database_url=servers.database_url,
-        redis_url=servers.redis_url,
-        stripe="standin",
-        stripe_api_key=KEY,
-        stripe_api_base=standin.url,
-        stripe_webhook_secret=SECRET,
-    ) as app:
-        yield app
+def app(stripe_app: Flask) -> Flask:
+    return stripe_app
 
 
 def run(app: Flask, *words: str, status: int = 0) -> Result:

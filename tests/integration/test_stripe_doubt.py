@@ -1,8 +1,6 @@
 """A row whose fate is unknown for 23 hours is looked up in Stripe's summary, and counted once whatever became of it."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
@@ -17,13 +15,6 @@ from tests.factories.standin import report as report_directly
 from tests.factories.world import START, World
 
 DELAY = 600.0
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
 
 
 @pytest.fixture

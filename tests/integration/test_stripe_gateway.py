@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 import stripe
@@ -19,13 +17,6 @@ from metering.stripe_sync.gateway import Fate, StripeFailed, connect, outcome_of
 from tests.factories.ledger import Books, arm, owed_rows
 from tests.factories.standin import KEY, StandinProcess
 from tests.factories.world import START, World
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
 
 
 @pytest.fixture

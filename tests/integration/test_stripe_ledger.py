@@ -2,11 +2,10 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, insert, text, update
@@ -24,13 +23,6 @@ from tests.factories.ledger import SETTLE_SECONDS, Books, at_hour
 from tests.factories.standin import StandinProcess
 from tests.factories.subscriptions import subscribed
 from tests.factories.world import START, World
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
 
 
 @pytest.fixture

@@ -16,32 +16,13 @@ from metering.stripe_sync.gateway import STANDIN
 from tests.conftest import running_app
 from tests.factories.people import Visitor, make_user
 from tests.factories.shop import Served, Shop
-from tests.factories.standin import KEY, StandinProcess
-from tests.factories.webhooks import SECRET, THIN_SECRET
+from tests.factories.standin import StandinProcess
 from tests.factories.world import World
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
-
-
-@pytest.fixture
-def app(world: World, servers: Addresses, standin: StandinProcess, tmp_path: Path) -> Iterator[Flask]:
-    with running_app(
-        world,
-        tmp_path,
-        database_url=servers.database_url,
-        redis_url=servers.redis_url,
-        stripe="standin",
-        stripe_api_key=KEY,
-        stripe_api_base=standin.url,
-        stripe_webhook_secret=SECRET,
-        stripe_webhook_thin_secret=THIN_SECRET,
-    ) as app:
-        yield app
+def app(stripe_app: Flask) -> Flask:
+    return stripe_app
 
 
 @pytest.fixture
@@ -72,15 +53,15 @@ class TestBuying:
         assert "as soon as Stripe has confirmed it" in waiting.text
         assert 'hx-trigger="every 2s"' in waiting.text
         poll = waiting.text.partition('hx-get="')[2].partition('"')[0].replace("&amp;", "&")
-        assert shop.owner.partial(poll).status_code == 204
+        before = shop.owner.partial(poll)
+        assert (before.status_code, before.headers.get("HX-Redirect")) == (204, None)
 
         shop.deliver()
 
         assert shop.plan() == "pro"
         start = minute(shop.subscription().start_date)
         assert shop.spans()[:2] == [("2026-11-01T00:00", start, "free"), (start, "2026-12-10T12:00", "pro")]
-        landed = shop.owner.partial(poll)
-        assert landed.status_code == 200
+        landed = shop.owner.open(shop.owner.partial(poll).headers["HX-Redirect"])
         assert "Pro plan" in landed.text
         assert "every 2s" not in landed.text, "there is nothing left to wait for"
         agree(shop)

@@ -1,9 +1,7 @@
 """A Stripe meter stands for one of ours for good, and from its link on all of that meter's usage is owed."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -20,13 +18,6 @@ from tests.factories.ledger import SETTLE_SECONDS, Books
 from tests.factories.standin import StandinProcess
 from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
 
 
 @pytest.fixture

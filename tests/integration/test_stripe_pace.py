@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -17,13 +15,6 @@ from metering.stripe_sync.throttle import LONGEST_WAIT_SECONDS, RATES, Jitter, K
 from tests.factories.ledger import METER_EVENTS, Books, arm, owed_rows
 from tests.factories.standin import StandinProcess
 from tests.factories.world import World
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
 
 
 @pytest.fixture

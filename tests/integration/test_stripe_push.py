@@ -41,13 +41,6 @@ DEFAULT = Path(__file__).parents[2] / "metering" / "catalog" / "default.toml"
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
-
-
-@pytest.fixture
 def stripe_client(standin: StandinProcess) -> stripe.StripeClient:
     return standin.client()
 

@@ -30,13 +30,6 @@ EVENTS = {"path": METER_EVENTS, "method": "POST"}
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
-
-
-@pytest.fixture
 def books(world: World, standin: StandinProcess, engine: Engine) -> Books:
     """Two customers whose usage of two hours was reported long ago."""
     books = Books(world, standin, engine).open()

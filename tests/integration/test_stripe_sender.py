@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -18,13 +16,6 @@ from metering.stripe_sync.throttle import MAX_DELAY_SECONDS, delay_seconds
 from tests.factories.ledger import METER_EVENTS, Books, arm, owed_rows
 from tests.factories.standin import StandinProcess
 from tests.factories.world import START, World
-
-
-@pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
 
 
 @pytest.fixture

@@ -32,13 +32,6 @@ AppWith = Callable[..., Flask]
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
-
-
-@pytest.fixture
 def books(world: World, standin: StandinProcess, engine: Engine) -> Books:
     return Books(world, standin, engine).open()
 

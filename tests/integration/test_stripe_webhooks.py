@@ -1,6 +1,5 @@
 """What Stripe sends is checked, stored once, answered at once, and followed until it is done."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,34 +18,16 @@ from metering.stripe_sync.gateway import STANDIN
 from metering.stripe_sync.processing import process
 from tests.conftest import running_app
 from tests.factories.ledger import Books
-from tests.factories.standin import KEY, StandinProcess
-from tests.factories.webhooks import SECRET, THIN_SECRET, Sender, snapshot, thin
+from tests.factories.standin import StandinProcess
+from tests.factories.webhooks import SECRET, Sender, snapshot, thin
 from tests.factories.world import World
 
 ERRORS = "v1.billing.meter.error_report_triggered"
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
-
-
-@pytest.fixture
-def app(world: World, servers: Addresses, standin: StandinProcess, tmp_path: Path) -> Iterator[Flask]:
-    with running_app(
-        world,
-        tmp_path,
-        database_url=servers.database_url,
-        redis_url=servers.redis_url,
-        stripe="standin",
-        stripe_api_key=KEY,
-        stripe_api_base=standin.url,
-        stripe_webhook_secret=SECRET,
-        stripe_webhook_thin_secret=THIN_SECRET,
-    ) as app:
-        yield app
+def app(stripe_app: Flask) -> Flask:
+    return stripe_app
 
 
 @pytest.fixture

@@ -23,13 +23,6 @@ from tests.factories.world import START, World
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
-
-
-@pytest.fixture
 def books(world: World, standin: StandinProcess, engine: Engine) -> Books:
     """Two customers whose usage of three hours on two days was reported."""
     books = Books(world, standin, engine).open()

@@ -28,13 +28,6 @@ ACME = "/api/v1/customers/acme"
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> Iterator[StandinProcess]:
-    process = StandinProcess(tmp_path / "standin")
-    yield process
-    process.kill()
-
-
-@pytest.fixture
 def books(world: World, standin: StandinProcess, engine: Engine) -> Books:
     """acme has the id of nobody; bolt has its own."""
     books = Books(world, standin, engine).open()
