@@ -23,6 +23,7 @@ from metering.models import AuditEntry, Customer, Period, StripeSubscription
 from metering.stripe_sync.asking import asking, moment, moment_or_none
 from metering.stripe_sync.customers import ensure_link, find_ours
 from metering.stripe_sync.gateway import StripeApi
+from metering.stripe_sync.missed import with_missed
 from metering.stripe_sync.plans import free_plan, plan_for
 
 SERVED = ("trialing", "active", "past_due")
@@ -66,8 +67,10 @@ def follow(session: Session, catalog: Catalog, customer: Customer, account: str,
     governing = governing_subscription(session, customer.id, account)
     if governing is None:
         return False
-    wanted = stretches_of(governing, free_plan(catalog), customer.timezone, now)
-    if governing.ended_at is not None and not _goes_on(session, customer.id, governing.ended_at):
+    free = free_plan(catalog)
+    asked = stretches_of(governing, free, customer.timezone, now)
+    wanted = with_missed(session, customer, account, asked, free)
+    if governing.ended_at is not None and wanted == asked and not _goes_on(session, customer.id, governing.ended_at):
         return False  # periods that an operator has changed since then are not its business
     before = customer.plan
     changed = lay(session, customer, wanted, now)

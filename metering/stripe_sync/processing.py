@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from metering.catalog import Catalog
 from metering.errors import ConfigurationError, MeteringError
+from metering.failpoints import visit
 from metering.models import StripeEvent
 from metering.runtime import Runtime
 from metering.stripe_sync import inbound, meter_errors
@@ -53,10 +54,12 @@ def process(runtime: Runtime, row_id: int) -> bool:
         event = inbound.claim(session, row_id, runtime.clock())
     if event is None:
         return False
+    visit("stripe.event_claimed")
     try:
         with runtime.transaction() as session:
             said = follow_event(session, gateway_for(runtime.settings), runtime.catalog, event, now=runtime.clock())
             inbound.settle(session, row_id, runtime.clock(), said)
+            visit("stripe.event_followed")
         return True
     except MeteringError as error:
         _note_failure(runtime, event, error.message)

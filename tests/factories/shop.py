@@ -42,6 +42,12 @@ class Served:
         self._server.server_close()
 
 
+def announce_to(standin: StandinProcess, url: str) -> None:
+    """Let the stand-in deliver its events to the app at `url`."""
+    for path, payload, secret in (("stripe", "snapshot", SECRET), ("stripe/thin", "thin", THIN_SECRET)):
+        standin.set("webhooks/destinations", url=f"{url}/webhooks/{path}", payload=payload, secret=secret)
+
+
 @dataclass
 class Shop:
     """The catalog is pushed; webhooks are held back until `deliver`; acme's owner stands at the pages."""
@@ -56,9 +62,8 @@ class Shop:
         self.books = Books(self.world, self.standin, self.engine)
         runtime = self.app.extensions["metering"].runtime
         push(runtime, look(runtime), actor="test")
-        for path, payload, secret in (("stripe", "snapshot", SECRET), ("stripe/thin", "thin", THIN_SECRET)):
-            self.standin.set("webhooks/destinations", url=f"{self.url}/webhooks/{path}", payload=payload, secret=secret)
         self.standin.set("webhooks", hold=True)
+        announce_to(self.standin, self.url)
         self.customer = self.world.customer("acme", "free")
         make_user(self.world, "owner@acme.example", self.customer)
         self.owner = Visitor.of(self.app)

@@ -5,47 +5,33 @@ totals, added up here from the events that the stand-in received, are ours, for 
 
 import random
 import signal
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, text
+from sqlalchemy import Engine, delete
 
 from metering.clock import to_micros
 from metering.models import Period
 from metering.store.verify import verify
 from metering.store.void import void
-from metering.stripe_sync.decisions import retry, settle
 from tests.factories.ledger import METER_EVENTS, Books
 from tests.factories.standin import StandinProcess
 from tests.factories.world import START, World
 from tests.faults import counts
+from tests.faults.campaign import FAULTS, LEAST, at_stripe, decide, ours, struck, told, too_few
 
 STEPS = 1000
-LEAST = 10
-"""So often each kind of step must have come."""
-
 CUSTOMERS, METERS = ("acme", "bolt", "coil"), ("api_call", "tokens")
 PERIOD = timedelta(days=2, hours=5, minutes=20)
 DELAY = 600.0
 ADJUSTMENTS = "/v1/billing/meter_event_adjustments"
 CANCELS = ("stripe.before_cancel", "stripe.cancelled")
 PLACES = ("stripe.before_send", "stripe.accepted", *CANCELS)
-FAULTS: dict[str, dict[str, Any]] = {
-    "answer dropped": {"kind": "drop_answer"},
-    "connection reset": {"kind": "reset"},
-    "outage": {"kind": "outage"},
-    "500 before": {"kind": "error_500"},
-    "500 after": {"kind": "error_500", "when": "after"},
-    "429 for all": {"kind": "rate_limit"},
-    "429 for one": {"kind": "rate_limit", "reason": "resource-specific"},
-    "slow": {"kind": "slow", "seconds": 0.01},
-}
 
 
 @pytest.fixture
@@ -202,17 +188,8 @@ class Campaign:
         self.report()
 
     def operate(self) -> None:
-        """What waits for an operator is decided, by what the stand-in says that it received."""
         self.done["decisions"] += 1
-        world = self.books.world
-        received = {event["identifier"] for event in counting_events(self.books)}
-        for row in self.books.rows("parked"):
-            if row.first_sent_at is None:
-                retry(world.session, row.id, now=world.now, actor="campaign")
-            else:
-                counted = row.identifier in received
-                settle(world.session, row.id, counted=counted, note="campaign", now=world.now, actor="campaign")
-            world.session.commit()
+        decide(self.books)
 
     def advance(self, **delta: float) -> None:
         self.books.advance(**delta)
@@ -226,39 +203,6 @@ class Campaign:
         assert {row.state for row in self.books.rows()} <= {"accepted", "withdrawn", "written_off"}
 
 
-def struck(books: Books) -> int:
-    return sum(fault["times"] or 0 for fault in books.standin.inspect("faults")["faults"])
-
-
-def counting_events(books: Books) -> list[dict[str, Any]]:
-    events = books.standin.inspect("events")["events"]
-    return [event for event in events if event["cancelled_at"] is None and event["error"] is None]
-
-
-def at_stripe(books: Books) -> dict[tuple[str, str, int], Decimal]:
-    """What the stand-in has received and not taken back, by customer, meter and our period of its timestamp."""
-    keys = {books.world.find(key).stripe_customer_id: key for key in CUSTOMERS}
-    periods = {key: books.world.periods(key) for key in CUSTOMERS}
-    totals: dict[tuple[str, str, int], Decimal] = defaultdict(Decimal)
-    for event in counting_events(books):
-        at = datetime.fromtimestamp(event["timestamp"], UTC)
-        key = keys[event["customer"]]
-        (period,) = (one for one in periods[key] if one.starts_at <= at < one.ends_at)
-        totals[key, event["event_name"], period.id] += Decimal(event["value"])
-    return {series: total for series, total in totals.items() if total}
-
-
-def ours(books: Books) -> dict[tuple[str, str, int], Decimal]:
-    rows = books.world.session.execute(
-        text("""
-            SELECT c.key, m.key AS meter, r.period_id, sum(r.units) AS units
-            FROM rollups r JOIN customers c ON c.id = r.customer_id JOIN meters m ON m.id = r.meter_id
-            GROUP BY 1, 2, 3
-        """)
-    )
-    return {(row.key, row.meter, row.period_id): row.units for row in rows if row.units}
-
-
 @pytest.mark.parametrize("seed", [1])
 def test_stripes_totals_are_ours_whatever_happened(seed: int, books: Books, record_property: Any) -> None:
     campaign = Campaign(books, random.Random(seed))
@@ -266,12 +210,11 @@ def test_stripes_totals_are_ours_whatever_happened(seed: int, books: Books, reco
     campaign.run(STEPS)
     campaign.finish()
 
-    told = ", ".join(f"{name} {number}" for name, number in sorted(campaign.done.items()))
-    record_property(counts.KILLS, f"Stripe campaign, seed {seed}: {STEPS} steps: {told}")
-    print(told)
-    assert at_stripe(books) == ours(books)
+    record_property(counts.KILLS, f"Stripe campaign, seed {seed}: {STEPS} steps: {told(campaign.done)}")
+    print(told(campaign.done))
+    assert at_stripe(books, CUSTOMERS) == ours(books)
     books.check()
     assert [check.name for check in verify(books.engine, books.world.redis) if not check.holds] == []
     states = Counter(row.state for row in books.rows())
     assert states["withdrawn"] >= LEAST, states
-    assert {name: number for name, number in campaign.done.items() if number < LEAST} == {}
+    assert too_few(campaign.done) == {}
