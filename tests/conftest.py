@@ -1,5 +1,6 @@
 """Real servers for all tests: one embedded PostgreSQL and Redis a test process, emptied before each test."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -54,6 +55,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Here, and not beside the tests it speaks of: the process that prints it may run none of them."""
     counts.show(terminalreporter)
     gate.tell_what_was_skipped(terminalreporter)
+
+
+def pytest_configure() -> None:
+    """A shell lets what it runs in the background ignore Ctrl-C, and whoever that starts would ignore it as well."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
