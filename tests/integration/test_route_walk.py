@@ -52,7 +52,7 @@ PAGES = {
     "POST /webhooks/stripe": Page("anybody", 404, form={}, csrf=False),
     "POST /webhooks/stripe/thin": Page("anybody", 404, form={}, csrf=False),
     "GET /c/<customer_key>/plan": Page("customer"),
-    "GET /c/<customer_key>/plan/status": Page("customer"),
+    "GET /c/<customer_key>/plan/status": Page("customer", 204),
     "POST /c/<customer_key>/plan/checkout": Page("customer", 303, form={"plan": "pro"}),
     "POST /c/<customer_key>/plan/change": Page("customer", 303, form={"plan": "pro"}),
     "POST /c/<customer_key>/plan/portal": Page("customer", 303, form={}),
