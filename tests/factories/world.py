@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis import Redis
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from metering.accounts.customers import create_customer
@@ -19,6 +19,7 @@ from metering.clock import to_micros
 from metering.ids import NewKey
 from metering.intake.admission import Intake
 from metering.intake.event import UsageEvent, make_event
+from metering.intake.scripts import prefix, redis_run
 from metering.intake.values import Admission, Ask, Recording, Replay
 from metering.models import Customer, Event, PartitionRow, Period, PeriodTotal
 from metering.store.accruals import close_hours
@@ -46,10 +47,14 @@ class World:
         return Intake(self.redis, self.catalog.meters, PARTITIONS, self.lease_seconds)
 
     def initialise(self) -> None:
+        """What rebuilding each partition of an empty product comes to, in a fraction of its time."""
         prepare(self.session, self.catalog, PARTITIONS)
+        self.session.execute(update(PartitionRow).values(generation=1, redis_run=redis_run(self.redis)))
         self.session.commit()
+        pipe = self.redis.pipeline()
         for number in range(PARTITIONS):
-            self.rebuild(number)
+            pipe.mset({prefix(number) + name: value for name, value in (("gen", 1), ("seq", 0), ("fixed", 0))})
+        pipe.execute()
 
     def rebuild(self, partition: int) -> None:
         generation = rebuild(self.session, self.redis, self.catalog, partition, now=self.now, force=True)
