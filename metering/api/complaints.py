@@ -42,8 +42,8 @@ BOUNDS = {
     "less_than_equal": "must be at most {le}",
     "string_too_short": "must have at least {min_length:,} characters",
     "string_too_long": "must have at most {max_length:,} characters",
-    "too_short": "must hold at least {min_length:,} entries, not {actual_length:,}",
-    "too_long": "must hold at most {max_length:,} entries, not {actual_length:,}",
+    "too_short": "must hold at least {min_length:,} entries",
+    "too_long": "must hold at most {max_length:,} entries",
     "string_pattern_mismatch": "must match the pattern {pattern}",
     "decimal_max_places": "must have at most {decimal_places} decimal places",
 }

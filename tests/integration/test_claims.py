@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from metering.errors import IntakeUnavailable, InvalidUsage, LimitExceeded, UsageConflict
 from metering.intake import admission, claims, scripts
-from metering.intake.claims import Claim, Run
+from metering.intake.claims import Claim, Moves, Run
 from metering.intake.event import UsageEvent
 from metering.intake.values import Recording
 from metering.models import Correction
@@ -112,13 +112,16 @@ def test_a_correction_waits_for_the_claim(world: World) -> None:
     assert world.used("storage_bytes") == 6
 
 
-def test_the_same_request_again_shares_its_claim(world: World) -> None:
+def test_the_same_request_again_waits_for_the_first(world: World) -> None:
     said = [[world.event("acme", id="a")], [world.event("bolt", "storage_bytes", 5, id="b")]]
     first, again = claim_of(world, *said), claim_of(world, *said)
 
-    with first.taken(), again.taken():
-        assert again.record() == []
+    with first.taken():
+        with pytest.raises(IntakeUnavailable), again.taken():
+            pass
         assert first.record() == []
+    with again.taken():
+        assert again.record() == []
 
     assert (world.used(), world.used("storage_bytes", "bolt")) == (1, 5)
 
@@ -198,6 +201,23 @@ def test_room_is_held_for_the_request_alone(world: World) -> None:
     assert [stored.overshoot for stored in world.events()] == [False] * 3
 
 
+def test_usage_that_came_between_passes_the_limit_and_refuses_no_part(world: World) -> None:
+    """Given room that is held for 900 of 1,000 calls, when 500 are recorded as a fact, then all 900 are recorded."""
+    world.customer("small", "free")
+    runs = [[world.event("small", quantity=quantity)] for quantity in (300, 400, 200)]
+    claim = claim_of(world, *runs, enforce=True)
+
+    with claim.taken():
+        moves: Moves = {}
+        for run in claim.runs:
+            moves = claim.look(run, moves)
+        with claim.room(moves):
+            world.record(world.event("small", quantity=500))
+            assert claim.record() == []
+
+    assert (world.used(customer="small"), world.held(customer="small")) == (1400, 0)
+
+
 def test_there_is_no_room_that_others_took_since_the_look(world: World) -> None:
     world.customer("small", "free")
     claim = claim_of(world, [world.event("small", quantity=600)], enforce=True)
@@ -251,6 +271,31 @@ def test_usage_of_a_suspended_customer_is_recorded(sender: ApiConsumer, world: W
 
 
 # -- all at once -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("enforce", ["true", "false"])
+def test_the_same_request_from_many_senders_is_recorded_once_and_never_refused(
+    app: Flask, sender: ApiConsumer, world: World, monkeypatch: pytest.MonkeyPatch, enforce: str
+) -> None:
+    """Given room for it once, and a level that suffices once, when four senders send it at the same time."""
+    monkeypatch.undo()
+    world.customer("small", "free")  # 10,000 tokens
+    for number in range(5):
+        world.record(world.event("small", "storage_bytes", 1200, id=f"stored {number}"))
+        calls = [event(f"c{number}-{n}", subject="small", type="tokens", data={"value": 2}) for n in range(1000)]
+        lower = {"subject": "small", "type": "storage_bytes", "data": {"value": -1}}
+        body = [*calls, *(event(f"l{number}-{n}", **lower) for n in range(1200))]
+
+        def send_it(_: int, body: list[dict[str, Any]] = body) -> int:
+            mine = ApiConsumer(app, sender.secret, "")
+            while (status := send(mine, body, path=f"/api/v1/events?enforce={enforce}").status_code) == 503:
+                pass  # the first is still at it
+            return status
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(send_it, range(4))) == [204] * 4
+
+    assert (world.used("tokens", "small"), world.used("storage_bytes", "small")) == (10_000, 0)
 
 
 def test_of_requests_that_quarrel_each_is_recorded_whole_or_not_at_all(

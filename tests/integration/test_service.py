@@ -192,6 +192,25 @@ def test_a_level_is_not_voided_below_zero(metering: Metering, world: World) -> N
     assert world.used("storage_bytes") == 8
 
 
+def test_a_level_that_what_is_late_brought_below_zero_may_rise(metering: Metering, world: World) -> None:
+    """Given 100 of which 80 were deleted, when they turn out to have been 10, then it stands at -70 and can rise."""
+    world.customer()
+    ago = [world.now - timedelta(seconds=seconds) for seconds in (50, 10, 20)]
+    metering.record("acme", "storage_bytes", 100, outright=True, time=ago[0])
+    metering.record("acme", "storage_bytes", -80, time=ago[1])
+    metering.record("acme", "storage_bytes", 10, outright=True, time=ago[2])
+    keep(metering)
+    assert world.used("storage_bytes") == -70
+
+    with pytest.raises(InvalidUsage, match="below zero"):
+        metering.record("acme", "storage_bytes", -1)
+    metering.record("acme", "storage_bytes", 1)
+    call = world.reserve({"storage_bytes": 1})
+    world.settle(call, storage_bytes=1)
+
+    assert world.used("storage_bytes") == -68
+
+
 def put_right(metering: Metering, id: str, quantity: int) -> None:
     with metering.runtime.transaction() as session:
         found = find_customer(session, "acme")

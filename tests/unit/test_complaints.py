@@ -29,7 +29,7 @@ class Sent(BaseModel):
     word: Literal["a", "b"] = "a"
     some: Annotated[list[str], Field(min_length=1, max_length=2)] = Field(default_factory=list)
     inner: Inner | None = None
-    by_name: dict[str, int] = Field(default_factory=dict)
+    by_name: Annotated[dict[str, int], Field(max_length=1)] = Field(default_factory=dict)
     slug: Annotated[str, Field(pattern="^[a-z]+$")] = "x"
 
 
@@ -63,7 +63,8 @@ def said(**sent: Any) -> str:
         ({"word": "c"}, "must be 'a' or 'b'"),
         ({"some": "x" * 99}, "must be an array, not a string"),
         ({"some": []}, "must not be empty"),
-        ({"some": ["a", "b", "c"]}, "must hold at most 2 entries, not 3"),
+        ({"some": ["a", "b", "c"]}, "must hold at most 2 entries"),
+        ({"by_name": {"a": 1, "b": 2}}, "must hold at most 1 entries"),
         ({"inner": 3}, "must be an object, not 3"),
         ({"inner": {}}, "is missing"),
         ({"inner": {"name": "x", "more": 1}}, "is not taken here"),

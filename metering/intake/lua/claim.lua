@@ -3,7 +3,7 @@
 -- ARGV: claim, how long it lasts (ms), number of levels, for each level: customer, meter; then for each event: digest,
 --       payload digest.
 -- Answers {"ok"}, {"busy"} where another request has claimed some of it, {"conflict", item (0-based)…} or {code}. Claimed
--- is all or nothing. The same request sent again has the same claim, and shares it.
+-- is all or nothing. May be repeated.
 
 local claim, ttl, FIRST = ARGV[1], ARGV[2], 4 + 2 * tonumber(ARGV[3])
 local mine = '?' .. claim

@@ -1,7 +1,6 @@
 -- Hold the quota that a claimed request of one customer will use, in whatever periods: all limits, or none.
 -- ARGV: now, lease, claim, customer, then for each counter: field, units.
 -- Answers {"ok"} or {"limit", which counter (0-based), mode, limit, used, held, start and end of its period} or {code, …}.
--- The same request sent again shares what is held.
 
 local now, lease, claim, customer = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 
@@ -11,8 +10,7 @@ if not state then return { 'unknown_customer', customer } end
 
 volatile()
 expire_holds(customer, now)
-if reservation_of(customer, claim) then return { 'ok' } end
-
+drop_hold(customer, claim)  -- where this is a repetition
 local wanted = {}
 for i = 5, #ARGV, 2 do
   local field, units = ARGV[i], tonumber(ARGV[i + 1])

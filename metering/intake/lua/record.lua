@@ -95,8 +95,9 @@ for i = FIRST, #ARGV, WIDTH do
     end
     local after = before + effect
     -- What was looked at is not refused for what others counted since: Redis adds whole numbers far beyond 2^53.
-    if after > EXACT and not (recording_claimed and kind == 'u') then return { 'too_large', item } end
-    if kind == 'l' and after < 0 then return { 'below_zero', item } end
+    if after > EXACT and effect > 0 and not (recording_claimed and kind == 'u') then return { 'too_large', item } end
+    -- What is late can have brought a level below zero: it may rise from there.
+    if kind == 'l' and after < 0 and effect < 0 then return { 'below_zero', item } end
     -- What running calls hold is theirs: whoever takes the rest passes the limit.
     local over = effect > 0 and counter.limit and after + counter.held > counter.limit
     if over and enforce then

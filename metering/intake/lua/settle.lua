@@ -36,9 +36,10 @@ for i = FIRST, #ARGV, WIDTH do
   local meter, kind, op, units = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
   if kind == 'l' and call('EXISTS', claim_of(customer, meter)) == 1 then return { 'busy' } end
   if kind ~= 'x' and not (duplicate or known[i]) then
-    local after = used_of(state, kind, counted.id, meter) + effect_of(state, op, kind, meter, units, admitted)
-    if after > EXACT then return { 'too_large', customer, meter } end
-    if kind == 'l' and after < 0 then return { 'below_zero', customer, meter } end
+    local effect = effect_of(state, op, kind, meter, units, admitted)
+    local after = used_of(state, kind, counted.id, meter) + effect
+    if after > EXACT and effect > 0 then return { 'too_large', customer, meter } end
+    if kind == 'l' and after < 0 and effect < 0 then return { 'below_zero', customer, meter } end
   end
 end
 
