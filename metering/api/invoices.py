@@ -1,5 +1,6 @@
 """Invoices of a customer, as Stripe issued them."""
 
+from decimal import Decimal
 from typing import Self
 
 from flask import Blueprint
@@ -8,8 +9,9 @@ from metering.accounts.customers import find_customer
 from metering.api.auth import current_metering, customer_in_reach
 from metering.api.operation import operation
 from metering.api.paging import PageQuery, page
-from metering.api.shapes import Answer, CustomerKey, Instant, Number, Page
+from metering.api.shapes import Answer, CustomerKey, Instant, Money, Page
 from metering.models import Invoice
+from metering.money import round_money
 from metering.stripe_sync.invoices import list_invoices
 
 blueprint = Blueprint("api_invoices", __name__, url_prefix="/api/v1")
@@ -31,9 +33,9 @@ class InvoiceAnswer(Answer):
     period_start: Instant
     period_end: Instant
     currency: str
-    total: Number
-    amount_due: Number
-    amount_paid: Number
+    total: Money
+    amount_due: Money
+    amount_paid: Money
     hosted_url: str | None
     pdf_url: str | None
     issued_at: Instant
@@ -48,13 +50,18 @@ class InvoiceAnswer(Answer):
             period_start=invoice.period_starts_at,
             period_end=invoice.period_ends_at,
             currency=invoice.currency,
-            total=invoice.total,
-            amount_due=invoice.amount_due,
-            amount_paid=invoice.amount_paid,
+            total=_money(invoice.total, invoice),
+            amount_due=_money(invoice.amount_due, invoice),
+            amount_paid=_money(invoice.amount_paid, invoice),
             hosted_url=invoice.hosted_url,
             pdf_url=invoice.pdf_url,
             issued_at=invoice.issued_at,
         )
+
+
+def _money(amount: Decimal, invoice: Invoice) -> str:
+    """With all places of its currency: PostgreSQL may leave zeros out."""
+    return str(round_money(amount, invoice.currency))
 
 
 @blueprint.get("/invoices")

@@ -18,11 +18,10 @@ from metering.api.schemas import Described
 
 UNTIL_DRAINED = "sleep 1"
 SETUP = """\
-URL=http://127.0.0.1:8000
-KEY=$(sed -E 's/.*"api_key": "([^"]+).*/\\1/' instance/demo.json)
+KEY=$(sed -E 's/.*"api_key": "([^"]+).*/\\1/' ${METERING_HOME:-instance}/demo.json)
 OPERATORS_KEY=$(.venv/bin/flask --app wsgi metering keys create --operator --name reference)
 echo "a long password" | .venv/bin/flask --app wsgi metering users create grace@example.org --password-stdin"""
-"""What a shell begins with in which the lines run beside `make run`; the last is for the members alone."""
+"""What a shell begins with in which the lines run beside `make run`, after `URL`; the last is for the members alone."""
 
 
 @dataclass(frozen=True, slots=True)
