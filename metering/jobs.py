@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from metering.accounts.in_force import put_in_force
 from metering.billing.periods import close_periods, customers_without_next, ensure_periods
+from metering.notify import mail
 from metering.runtime import Runtime, build_runtime
 from metering.settings import load_settings
 from metering.store import accruals, schema
@@ -125,6 +126,11 @@ def reconcile_with_stripe() -> int:
         return 0
 
 
+def send_mails() -> int:
+    """Send the e-mails that are due; how many went out."""
+    return mail.send_waiting(runtime())
+
+
 @dataclass(frozen=True, slots=True)
 class Recurring:
     """`job` runs every `seconds`."""
@@ -142,4 +148,5 @@ SCHEDULE = (
     Recurring(report_to_stripe, 30),
     Recurring(reconcile_with_stripe, 60),
     Recurring(process_stripe_events, 15),
+    Recurring(send_mails, 5),
 )

@@ -68,6 +68,13 @@ class Settings(BaseSettings):
     stripe_account_id: str | None = _stripe("STRIPE_ACCOUNT_ID")
     public_url: str | None = None
 
+    smtp_host: str | None = None
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    mail_from: str = "metering@localhost.localdomain"
+
     stripe: Literal["off", "standin", "live"] = "off"
     stripe_api_key: SecretStr | None = _stripe("STRIPE_API_KEY")
     stripe_webhook_secret: SecretStr | None = _stripe("STRIPE_WEBHOOK_SECRET")
@@ -109,6 +116,11 @@ class Settings(BaseSettings):
     @property
     def is_development(self) -> bool:
         return self.env == "development"
+
+    @property
+    def sends_mail(self) -> bool:
+        """Whether e-mail reaches anybody: by an SMTP server, in development as a line of the log."""
+        return self.smtp_host is not None or self.is_development
 
     @property
     def flask_secret(self) -> str:

@@ -71,21 +71,21 @@ def customer_overview(access: Access) -> ResponseReturnValue:
     return render_template("dashboard/overview.html", view=view, shell=presenters.shell(access))
 
 
-@blueprint.get("/c/<customer_key>/usage")
+@blueprint.get("/c/<customer_key>/live/usage")
 @customer_page
 def usage_cards(access: Access) -> ResponseReturnValue:
     view = _usage(access, read_figures(access), read_estimate(access))
     return _fragment(view) or make_response(render_template("dashboard/partials/usage_cards.html", usage=view))
 
 
-@blueprint.get("/c/<customer_key>/alerts")
+@blueprint.get("/c/<customer_key>/live/alerts")
 @customer_page
 def alerts(access: Access) -> ResponseReturnValue:
     view = _alerts(access, read_figures(access))
     return _fragment(view) or make_response(render_template("dashboard/partials/alerts.html", alerts=view))
 
 
-@blueprint.get("/c/<customer_key>/estimate")
+@blueprint.get("/c/<customer_key>/live/estimate")
 @customer_page
 def estimate(access: Access) -> ResponseReturnValue:
     view = presenters.estimate_view(access, read_estimate(access))

@@ -7,6 +7,7 @@ from metering.models.event import Event, Identity
 from metering.models.held import HeldEvent
 from metering.models.intake import AuditEntry, Correction, Inbox, PartitionRow, SetAside
 from metering.models.level import Accrual, Level
+from metering.models.mail import Mail
 from metering.models.meter import MeterRow
 from metering.models.period import Period
 from metering.models.reconciliation import ReconciledDifference, Reconciliation
@@ -32,6 +33,7 @@ __all__ = [
     "Invoice",
     "LedgerEntry",
     "Level",
+    "Mail",
     "Membership",
     "MeterRow",
     "PartitionRow",

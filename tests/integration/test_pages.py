@@ -22,7 +22,7 @@ from tests.factories.world import World
 
 HOSTILE = "<script>alert(1)</script>"
 PAGES = ("/c/acme/", "/c/acme/keys")
-PARTIALS = ("/c/acme/usage", "/c/acme/alerts", "/c/acme/estimate")
+PARTIALS = ("/c/acme/live/usage", "/c/acme/live/alerts", "/c/acme/live/estimate")
 SECRET = re.compile(r'id="new-key">(mk_[^<]+)<')
 FINGERPRINT = re.compile(r"fingerprint=([0-9a-f]{16})")
 
@@ -132,47 +132,47 @@ def test_a_meter_made_at_run_time_has_a_card_once_it_has_usage(world, owner, met
     world.session.commit()
     metering.runtime.refresh_meters(0)
     world.record(world.event())
-    before = owner.open("/c/acme/usage").text
+    before = owner.open("/c/acme/live/usage").text
     assert "API calls" in before
     assert "Image pixels" not in before
 
     metering.record("acme", "pixels", 4)
-    assert "4 pixels" in owner.open("/c/acme/usage").text
+    assert "4 pixels" in owner.open("/c/acme/live/usage").text
 
 
 def test_running_calls_show_what_they_hold(world, owner):
     world.reserve({"tokens": 1_500})
-    assert "1.5K held by running calls" in owner.open("/c/acme/usage").text
+    assert "1.5K held by running calls" in owner.open("/c/acme/live/usage").text
 
 
 def test_usage_beyond_what_is_included_costs_and_the_bill_says_so(world, owner, metering):
     world.record(world.event(quantity=12_431))
     Keeper(metering.runtime).drain_all()
-    cards = owner.open("/c/acme/usage").text
+    cards = owner.open("/c/acme/live/usage").text
     assert re.search(r"Extra cost</dt>\s*<dd>\$2\.43", cards)
-    bill = owner.open("/c/acme/estimate").text
+    bill = owner.open("/c/acme/live/estimate").text
     assert "$0.001 per API call" in bill
     assert "2,431" in bill
     assert "$51.43" in bill  # $49 for the plan, $2.43 for the calls
 
 
 def test_a_new_customer_is_shown_the_first_call(world, owner, acme):
-    assert "Bearer YOUR_API_KEY" in owner.open("/c/acme/usage").text
+    assert "Bearer YOUR_API_KEY" in owner.open("/c/acme/live/usage").text
     made = world.key(acme)
-    first = owner.open("/c/acme/usage").text
+    first = owner.open("/c/acme/live/usage").text
     assert "Nothing used yet" in first
     assert f"Bearer {made.prefix}…" in first
     assert "http://localhost/api/v1/sample/ping" in first
     assert made.secret not in first
     world.record(world.event())
-    assert "Nothing used yet" not in owner.open("/c/acme/usage").text
+    assert "Nothing used yet" not in owner.open("/c/acme/live/usage").text
 
 
 def test_in_a_new_period_nobody_is_told_to_begin_again(world, owner):
     world.record(world.event(quantity=7))
     world.drain()
     world.advance(days=25)
-    cards = owner.open("/c/acme/usage").text
+    cards = owner.open("/c/acme/live/usage").text
     assert "0 API calls" in cards
     assert "Nothing used yet" not in cards
 
@@ -193,15 +193,15 @@ def test_a_part_is_sent_again_only_when_it_has_changed(world, owner, metering, p
 
 def test_an_alert_is_there_at_once_and_tells_when_once_it_is_written_down(world, owner, metering):
     world.record(world.event(quantity=79_999))
-    assert "data-alert" not in owner.open("/c/acme/alerts").text
+    assert "data-alert" not in owner.open("/c/acme/live/alerts").text
     world.record(world.event())
-    live = owner.open("/c/acme/alerts").text
+    live = owner.open("/c/acme/live/alerts").text
     assert "API calls: 80% of the limit used" in live
     assert "The limit is 100,000 API calls; it starts anew on Dec 1, 2026." in live
     assert "notice-time" not in live
     Keeper(metering.runtime).drain_all()
     world.advance(minutes=5)
-    written = owner.open("/c/acme/alerts").text
+    written = owner.open("/c/acme/live/alerts").text
     assert "5 minutes ago" in written
     ids = [re.findall(r'data-alert="([^"]+)"', text) for text in (live, written)]
     assert ids[0] == ids[1]
@@ -222,9 +222,9 @@ def test_an_alert_goes_when_it_is_not_true_any_more(world, owner, metering):
     gigabyte = 1024**3
     world.record(world.event(meter="storage_bytes", quantity=10 * gigabyte))
     Keeper(metering.runtime).drain_all()
-    assert "Storage: limit reached" in owner.open("/c/acme/alerts").text
+    assert "Storage: limit reached" in owner.open("/c/acme/live/alerts").text
     world.record(world.event(meter="storage_bytes", quantity=-9 * gigabyte))
-    assert "data-alert" not in owner.open("/c/acme/alerts").text
+    assert "data-alert" not in owner.open("/c/acme/live/alerts").text
 
 
 def test_names_are_text_never_markup(app, world):
@@ -235,7 +235,7 @@ def test_names_are_text_never_markup(app, world):
     world.session.execute(ApiKey.__table__.update().values(name=HOSTILE))
     world.session.commit()
     visitor = logged_in(app, "evil@example.org")
-    for path in ("/c/evil/", "/c/evil/keys", "/c/evil/alerts"):
+    for path in ("/c/evil/", "/c/evil/keys", "/c/evil/live/alerts"):
         page = visitor.open(path).text
         assert HOSTILE not in page
     assert "&lt;script&gt;" in visitor.open("/c/evil/").text
