@@ -201,10 +201,10 @@ class Metering:
             raise IntakeUnavailable("neither Redis nor PostgreSQL took the usage") from error
 
     def void(self, customer: str, id: str, *, source: str = "python", reason: str, actor: str = "python") -> Event:
-        """Take back one event that was recorded. Raises UnknownCustomer, NotFound, Conflict."""
+        """Take back one event that was recorded. Raises UnknownCustomer, NotFound, Conflict, IntakeUnavailable."""
         with self.runtime.transaction() as session:
             found = find_customer(session, customer)
-            return void(session, found, source, id, reason=reason, actor=actor, now=self.clock())
+            return void(session, self.runtime.intake, found, source, id, reason=reason, actor=actor, now=self.clock())
 
     # -- looking -------------------------------------------------------------------------------------------------
 

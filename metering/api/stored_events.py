@@ -212,7 +212,14 @@ def void(event_id: str, body: VoidBody) -> StoredEventAnswer:
     with changing() as change:
         customer = change.customer(event.customer)
         mending.void(
-            change.session, customer, event.source, event.id, reason=body.reason, actor=change.actor, now=change.now
+            change.session,
+            current_metering().runtime.intake,
+            customer,
+            event.source,
+            event.id,
+            reason=body.reason,
+            actor=change.actor,
+            now=change.now,
         )
     return StoredEventAnswer.of(_find(event_id))
 
@@ -237,6 +244,7 @@ def correct(event_id: str, body: CorrectBody) -> StoredEventAnswer:
         customer = change.customer(event.customer)
         digest = mending.correct(
             change.session,
+            current_metering().runtime.intake,
             current_metering().catalog,
             customer,
             event.source,

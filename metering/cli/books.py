@@ -161,7 +161,7 @@ def correct_event(customer: str, event_id: str, quantity: str, source: str, mete
     with explained(), runtime.transaction() as session:
         found = find_customer(session, customer)
         revised = mending.correct(
-            *(session, runtime.catalog, found, source, event_id, quantity),
+            *(session, runtime.intake, runtime.catalog, found, source, event_id, quantity),
             reason=reason,
             actor=actor(),
             now=runtime.clock(),

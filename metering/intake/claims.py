@@ -93,7 +93,7 @@ class Claim:
         """Whether all of it was claimed; else some may be."""
         self._taken_at = monotonic()
         calls = [
-            (run.partition, [self._id, int(CLAIM_SECONDS * 1000), *self._flat_levels(levels), *_identities(run)])
+            (run.partition, [self._id, int(CLAIM_SECONDS * 1000), *_flat(levels), *_identities(run)])
             for run, levels in zip(self.runs, self._levels, strict=True)
         ]
         answers = scripts.run_all(self._intake.redis, "claim", calls)
@@ -112,17 +112,13 @@ class Claim:
 
     def _give_back(self, *, identities: bool) -> None:
         calls = [
-            (run.partition, [self._id, *self._flat_levels(levels), *(e.digest for e in run.events if identities)])
+            (run.partition, [self._id, *_flat(levels), *(e.digest for e in run.events if identities)])
             for run, levels in zip(self.runs, self._levels, strict=True)
             if levels or identities
         ]
         if calls:
             with suppress(IntakeUnavailable):  # then they run out
                 scripts.run_all(self._intake.redis, "unclaim", calls)
-
-    @staticmethod
-    def _flat_levels(levels: Sequence[tuple[str, str]]) -> list[Any]:
-        return [len(levels), *(text for level in levels for text in level)]
 
     def look(self, run: Run, carried: Moves) -> Moves:
         """What recording a run would move, beside what earlier looks at its partition have found.
@@ -186,6 +182,43 @@ class Claim:
     def record_again(self, run: Run) -> None:
         """Record a run that was not: its customer's state was too old, or else this raises, as `Intake.record` does."""
         self._intake.record(run.partition, run.events, replace(self._how, enforce=False), claim=self._id)
+
+
+class LevelClaim:
+    """Levels of one partition, by customer and meter, that nobody else may move for a moment."""
+
+    def __init__(self, intake: Intake, partition: int, levels: Sequence[tuple[str, str]]) -> None:
+        self.id = new_id()
+        self._redis = intake.redis
+        self._partition = partition
+        self._levels = _flat(levels)
+        self._taken_at = 0.0
+
+    def take(self) -> None:
+        """Raises IntakeUnavailable: Redis did not answer, or another request holds one of them for too long."""
+        give_up_at = monotonic() + PATIENCE_SECONDS
+        while True:
+            self._taken_at = monotonic()
+            arguments = [self.id, int(CLAIM_SECONDS * 1000), *self._levels]
+            (code, *_) = scripts.run(self._redis, "claim", self._partition, *arguments)
+            if code == b"ok":
+                return
+            if code != b"busy" or monotonic() > give_up_at:
+                raise refusal(code.decode(), [])
+            sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311 - no secret
+
+    def require(self) -> None:
+        """Raises IntakeUnavailable where it may run out before what it was taken for is done."""
+        if monotonic() - self._taken_at > SAFE_SECONDS:
+            raise refusal("unclaimed", [])
+
+    def give_back(self) -> None:
+        with suppress(IntakeUnavailable):  # then it runs out
+            scripts.run(self._redis, "unclaim", self._partition, self.id, *self._levels)
+
+
+def _flat(levels: Sequence[tuple[str, str]]) -> list[Any]:
+    return [len(levels), *(text for level in levels for text in level)]
 
 
 def _identities(run: Run) -> list[str]:

@@ -5,10 +5,10 @@ the partition's new offset commit together, so a kill at any point leaves either
 committed is read again. The stream is trimmed up to the committed offset, never beyond.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -83,19 +83,42 @@ def lock_partition(session: Session, partition: int) -> None:
 
 def apply_corrections(session: Session, redis: Redis, partitions: Sequence[int]) -> int:
     """Bring live counters to what earlier transactions committed. Applied once: Redis remembers the last of them."""
-    rows = session.scalars(
-        select(Correction).where(Correction.partition.in_(partitions)).order_by(Correction.id).limit(MAX_CORRECTIONS)
-    ).all()
-    by_partition: dict[int, list[Any]] = {}
-    for row in rows:
-        period = "" if row.period_id is None else row.period_id
-        by_partition.setdefault(row.partition, []).extend([row.id, row.customer, period, row.meter, row.units])
-    last = {partition: scripts.run(redis, "correct", partition, *args) for partition, args in by_partition.items()}
+    rows = waiting_corrections(session, partitions)
+    last = {
+        partition: correct_live(redis, partition, [row for row in rows if row.partition == partition])
+        for partition in {row.partition for row in rows}
+    }
     # A level that a request has claimed waits for the next pass.
-    applied = [row.id for row in rows if row.id <= int(last[row.partition])]
+    applied = [row.id for row in rows if row.id <= last[row.partition]]
     if applied:
         session.execute(delete(Correction).where(Correction.id.in_(applied)))
     return len(applied)
+
+
+class Waiting(NamedTuple):
+    """A correction of a live counter; of a level where it names no period."""
+
+    partition: int
+    id: int
+    customer: str
+    period_id: int | None
+    meter: str
+    units: int
+
+
+def waiting_corrections(session: Session, partitions: Sequence[int]) -> list[Waiting]:
+    """In the order in which they are applied, so many as one pass takes; the first may have been applied before."""
+    columns = (getattr(Correction, name) for name in Waiting._fields)
+    query = select(*columns).where(Correction.partition.in_(partitions))
+    return [Waiting(*row) for row in session.execute(query.order_by(Correction.id).limit(MAX_CORRECTIONS))]
+
+
+def correct_live(redis: Redis, partition: int, corrections: Iterable[Waiting], *, claim: str = "") -> int:
+    """Apply these to the live counters of one partition; the id of the last that was ever applied there."""
+    arguments: list[Any] = [claim]
+    for one in corrections:
+        arguments += [one.id, one.customer, "" if one.period_id is None else one.period_id, one.meter, one.units]
+    return int(scripts.run(redis, "correct", partition, *arguments))
 
 
 def _look(redis: Redis, partitions: Sequence[PartitionRow], drained: Drained) -> list[PartitionRow]:

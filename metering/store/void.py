@@ -3,8 +3,6 @@
 An event is never changed: voiding marks it, correcting voids it and stores a replacement under an identity of its own.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
 
@@ -15,17 +13,27 @@ from metering.catalog import Catalog
 from metering.clock import floor_hour, to_micros
 from metering.errors import Conflict, NotFound
 from metering.ids import identity_digest
+from metering.intake.admission import Intake
 from metering.intake.event import UsageEvent
-from metering.models import AuditEntry, Correction, Customer, Event, Level, MeterRow, SetAside
+from metering.models import AuditEntry, Correction, Customer, Event, MeterRow, SetAside
 from metering.store.batch import Stored, fold_levels, store_rows
 from metering.store.corrections import REVISED
 from metering.store.drain import lock_partition
+from metering.store.lowering import levels_kept
 from metering.store.sql import statement
 from metering.store.stream import decode
 
 
 def void(
-    session: Session, customer: Customer, source: str, id: str, *, reason: str, actor: str, now: datetime
+    session: Session,
+    intake: Intake,
+    customer: Customer,
+    source: str,
+    id: str,
+    *,
+    reason: str,
+    actor: str,
+    now: datetime,
 ) -> Event:
     """Take one event back, on every meter that counted it; the event as the first of them did.
 
@@ -34,13 +42,14 @@ def void(
     Raises:
         NotFound: there is no such event (it may not have been drained yet).
         Conflict: it was voided before, or a level would fall below zero: what lowers it must be voided first.
+        IntakeUnavailable: a level would fall, and Redis cannot say whether below zero.
     """
     lock_partition(session, customer.partition)
     counted = _find(session, customer, source, id)
     standing = [event for event in counted if event.voided_at is None]
     if not standing:
         raise Conflict("this event was voided before", id=id, voided_at=counted[0].voided_at)
-    with _levels_kept(session, standing):
+    with levels_kept(session, intake, customer, standing):
         for event in standing:
             _void(session, customer, event, reason, actor, now)
     return counted[0]
@@ -48,6 +57,7 @@ def void(
 
 def correct(
     session: Session,
+    intake: Intake,
     catalog: Catalog,
     customer: Customer,
     source: str,
@@ -64,7 +74,7 @@ def correct(
     `meter` says on which one, where several count the event; on the others it stays as it is.
 
     Raises:
-        NotFound, Conflict: as `void`; or several meters count it and none is named.
+        NotFound, Conflict, IntakeUnavailable: as `void`; or several meters count it and none is named.
         BadQuantity: the new quantity cannot be counted.
     """
     lock_partition(session, customer.partition)
@@ -91,7 +101,7 @@ def correct(
         grp=event.grp,
         properties=_properties_text(session, event),
     )
-    with _levels_kept(session, [event]):
+    with levels_kept(session, intake, customer, [event]):
         _void(session, customer, event, reason, actor, now)
         stored = _store_outside_the_stream(session, customer, replacement, (event.position, event.item))
     if stored.faults:
@@ -164,20 +174,6 @@ def _void(session: Session, customer: Customer, event: Event, reason: str, actor
     _take_back(session, customer, event)
     detail = {"source": event.source, "id": event.event_id, "reason": reason, "units": event.units}
     session.add(AuditEntry(at=now, actor=actor, action="event.void", customer_id=customer.id, detail=detail))
-
-
-@contextmanager
-def _levels_kept(session: Session, events: Sequence[Event]) -> Iterator[None]:
-    """Raises Conflict where the block brings a level that these events moved below zero, or further below."""
-    (customer_id,) = {event.customer_id for event in events}
-    meters = [event.meter_id for event in events]
-    query = select(Level.meter_id, Level.level).where(Level.customer_id == customer_id, Level.meter_id.in_(meters))
-    before = {row.meter_id: row.level for row in session.execute(query)}
-    yield
-    for row in session.execute(query):
-        if row.level < min(0, before[row.meter_id]):
-            key = session.get_one(MeterRow, row.meter_id).key
-            raise Conflict(f"{key}: the level would fall below zero; void or correct what lowers it first", meter=key)
 
 
 def _properties_text(session: Session, event: Event) -> str:

@@ -110,7 +110,16 @@ class Campaign:
         world = self.books.world
         place = len(self.events) - 1 if recent else self.random.randrange(len(self.events) // 2, len(self.events))
         customer, id = self.events.pop(place)
-        void(world.session, world.find(customer), "test", id, reason="campaign", actor="campaign", now=world.now)
+        void(
+            world.session,
+            world.intake,
+            world.find(customer),
+            "test",
+            id,
+            reason="campaign",
+            actor="campaign",
+            now=world.now,
+        )
         world.session.commit()
         world.drain()
 

@@ -48,7 +48,7 @@ def told(world: World) -> World:
     record(world, "e6", at=world.now, properties={"path": "/b"})
     record(world, "e7", at=START + 3 * HOUR)
     world.drain()
-    void(world.session, world.find("acme"), "test", "e5", reason="", actor="", now=world.now)
+    void(world.session, world.intake, world.find("acme"), "test", "e5", reason="", actor="", now=world.now)
     world.session.commit()
     return world
 

@@ -215,4 +215,15 @@ def put_right(metering: Metering, id: str, quantity: int) -> None:
     with metering.runtime.transaction() as session:
         found = find_customer(session, "acme")
         now = metering.clock()
-        correct(session, metering.catalog, found, "python", id, quantity, reason="was", actor="test", now=now)
+        correct(
+            session,
+            metering.runtime.intake,
+            metering.catalog,
+            found,
+            "python",
+            id,
+            quantity,
+            reason="was",
+            actor="test",
+            now=now,
+        )

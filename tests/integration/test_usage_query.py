@@ -237,7 +237,18 @@ def test_of_two_values_of_one_instant_the_one_that_came_in_later_is_the_latest(w
     world.drain()
     assert values(ask(world, "latest")) == ["2.00"]
 
-    correct(world.session, world.catalog, world.find("acme"), "test", first, 9, reason="", actor="", now=world.now)
+    correct(
+        world.session,
+        world.intake,
+        world.catalog,
+        world.find("acme"),
+        "test",
+        first,
+        9,
+        reason="",
+        actor="",
+        now=world.now,
+    )
     world.session.commit()
 
     assert values(ask(world, "latest")) == ["2.00"]  # the correction keeps the place of what it replaces
@@ -253,7 +264,16 @@ def test_a_correction_keeps_every_digit_of_the_properties(world: World) -> None:
     world.drain()
 
     revised = correct(
-        world.session, world.catalog, world.find("acme"), "test", id, 2, reason="", actor="", now=world.now
+        world.session,
+        world.intake,
+        world.catalog,
+        world.find("acme"),
+        "test",
+        id,
+        2,
+        reason="",
+        actor="",
+        now=world.now,
     )
     world.session.commit()
 
@@ -488,5 +508,5 @@ def seen(meter: str, value: object) -> dict[str, Any]:
 
 
 def take_back(world: World, id: str) -> None:
-    void(world.session, world.find("acme"), "test", id, reason="test", actor="test", now=world.now)
+    void(world.session, world.intake, world.find("acme"), "test", id, reason="test", actor="test", now=world.now)
     world.session.commit()

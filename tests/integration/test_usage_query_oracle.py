@@ -218,9 +218,9 @@ def change(world: World, one: Said, id: str, key: str) -> None:
     customer, session = world.find(one.customer), world.session
     try:
         if one.fate == "voided" or key in ("unique_count", "count"):
-            void(session, customer, "test", id, reason="", actor="", now=world.now)
+            void(session, world.intake, customer, "test", id, reason="", actor="", now=world.now)
         else:
-            correct(session, world.catalog, customer, "test", id, 3, reason="", actor="", now=world.now)
+            correct(session, world.intake, world.catalog, customer, "test", id, 3, reason="", actor="", now=world.now)
         session.commit()
     except Conflict:
         assert key in LEVELS  # it would fall below zero

@@ -56,11 +56,13 @@ def test_the_books_agree_after_voids_corrections_and_replays(books: World, engin
     events = [event for event in world.events() if event.customer_id == customer.id]
     some, other, *_ = (event for event in events if event.op == "add")
     level = next(event for event in events if event.op == "set")
-    void(world.session, customer, some.source, some.event_id, reason="test", actor="test", now=world.now)
-    void(world.session, customer, level.source, level.event_id, reason="test", actor="test", now=world.now)
+    void(world.session, world.intake, customer, some.source, some.event_id, reason="test", actor="test", now=world.now)
+    void(
+        world.session, world.intake, customer, level.source, level.event_id, reason="test", actor="test", now=world.now
+    )
     world.session.commit()
     correct(
-        *(world.session, world.catalog, customer, other.source, other.event_id, 99),
+        *(world.session, world.intake, world.catalog, customer, other.source, other.event_id, 99),
         reason="test",
         actor="test",
         now=world.now,
