@@ -11,11 +11,15 @@ import hypothesis
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2.bccache import Bucket, BytecodeCache
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 from redis import Redis
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 from metering import create_app
+from metering.accounts import passwords
 from metering.catalog import Catalog, load_catalog
 from metering.embedded import Addresses, Embedded
 from metering.extensions import db
@@ -60,6 +64,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def pytest_configure() -> None:
     """A shell lets what it runs in the background ignore Ctrl-C, and whoever that starts would ignore it as well."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> Iterator[None]:
+    """Hashing a password is meant to be slow, and hundreds of tests log somebody in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),)))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -122,11 +134,29 @@ def app(world: World, servers: Addresses, tmp_path: Path) -> Iterator[Flask]:
         yield app
 
 
+class Compiled(BytecodeCache):
+    """Templates as they were compiled for the first app of this process: each has an environment of its own."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._kept:
+            bucket.bytecode_from_string(self._kept[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED = Compiled()
+
+
 @contextmanager
 def running_app(world: World, home: Path, **settings: Any) -> Iterator[Flask]:
     """An application with settings of its own; its connections are closed at the end."""
     settings = {"env": "development", "home": home, "partitions": PARTITIONS} | settings
     app = create_app(load_settings(**settings), clock=lambda: world.now)
+    app.jinja_env.bytecode_cache = COMPILED
     yield app
     with app.app_context():
         db.engine.dispose()
