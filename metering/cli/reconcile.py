@@ -1,5 +1,6 @@
 """`stripe status` and `stripe reconcile`: where reporting stands, and whether Stripe agrees."""
 
+from dataclasses import asdict
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from metering.runtime import Runtime
 from metering.stripe_sync.history import last_run
 from metering.stripe_sync.reconcile import Compared, Scope, reconcile
 from metering.stripe_sync.reporting import stripe_status
+from metering.stripe_sync.single import doubled
 from metering.stripe_sync.sql import statement
 from metering.stripe_sync.stops import stop_of
 
@@ -34,6 +36,8 @@ def status(as_json: bool) -> None:
         click.echo(f"{name.replace('_', ' '):<36} {value:>14,g}")
     for one in found["without_stripe_id"]:
         click.echo(f"no Stripe id: {one['customer']} owes {one['units']} of {one['meter']} in {one['hours']} hours")
+    for one in found["doubled"]:
+        click.echo(f"billed twice: {one['customer']} has {' and '.join(one['subscriptions'])} (`stripe end-double`)")
     for one in found["differences"]:
         click.echo(
             f"{one['customer']} {one['meter']} since {one['period']:%Y-%m-%d}: "
@@ -57,6 +61,7 @@ def _status(runtime: Runtime) -> dict[str, Any]:
             "stopped": stopped.message if stopped else None,
             "figures": stripe_status(runtime, session),
             "without_stripe_id": without,
+            "doubled": [asdict(one) for one in doubled(session)],
             "differences": [
                 {
                     "customer": one.customer,

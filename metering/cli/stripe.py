@@ -6,19 +6,22 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy import select
 
+from metering.accounts.in_force import put_in_force
 from metering.cli import stripe_events
 from metering.cli.common import actor, current_metering, explained, json_option, print_json
 from metering.cli.push import push_catalog
 from metering.cli.reconcile import reconcile_command, status
 from metering.models import Customer, MeterRow, StripeReport
-from metering.stripe_sync import decisions, stops
-from metering.stripe_sync.reporting import report
+from metering.stripe_sync import decisions, single, stops
+from metering.stripe_sync.processing import mirror_now
+from metering.stripe_sync.reporting import gateway_for, report
 
 
 def register(commands: AppGroup) -> None:
     group = AppGroup("stripe", help="What Stripe is told.")
-    own = (report_now, status, reconcile_command, list_parked, retry, write_off, settle, resume, push_catalog)
-    for command in (*own, *stripe_events.COMMANDS):
+    looking = (report_now, status, reconcile_command, list_parked)
+    deciding = (retry, write_off, settle, resume, end_double, push_catalog)
+    for command in (*looking, *deciding, *stripe_events.COMMANDS):
         group.add_command(command)
     commands.add_command(group)
 
@@ -107,6 +110,21 @@ def settle(number: int, counted: bool, note: str) -> None:
     with explained(), runtime.transaction() as session:
         decisions.settle(session, number, counted=counted, note=note, now=runtime.clock(), actor=actor())
     click.echo(f"row {number} is {'accepted' if counted else 'replaced by what its hour owes now'}", err=True)
+
+
+@click.command("end-double")
+@click.argument("subscription")
+@click.option("--note", required=True, help="Why this one: it stands in the audit log.")
+def end_double(subscription: str, note: str) -> None:
+    """End one of several subscriptions of a customer, at once and without a bill; refund at Stripe what it cost."""
+    runtime = current_metering().runtime
+    with explained():
+        with runtime.transaction() as session:
+            api = gateway_for(runtime.settings)
+            single.end_double(session, api, subscription, note=note, now=runtime.clock(), actor=actor())
+        mirror_now(runtime, subscription)
+        put_in_force(runtime)
+    click.echo(f"{subscription} has ended", err=True)
 
 
 @click.command("resume")

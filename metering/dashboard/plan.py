@@ -4,7 +4,7 @@ Money is handled on Stripe's pages alone. What was bought there takes effect whe
 page that Stripe leads back to looks for it every two seconds, or when it is loaded again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -24,10 +24,11 @@ from metering.errors import ConfigurationError, Conflict, IntakeUnavailable
 from metering.extensions import db
 from metering.models import AuditEntry, Customer, StripeSubscription
 from metering.runtime import Runtime
-from metering.stripe_sync import hosted
+from metering.stripe_sync import hosted, single
 from metering.stripe_sync.customers import find_or_create
 from metering.stripe_sync.gateway import StripeApi, StripeFailed
 from metering.stripe_sync.invoices import list_invoices
+from metering.stripe_sync.mirror import lock_object
 from metering.stripe_sync.processing import mirror_now
 from metering.stripe_sync.reporting import gateway_for
 
@@ -125,6 +126,10 @@ def plan_checkout(buyer: Buyer) -> ResponseReturnValue:
     customer, now = buyer.customer, buyer.runtime.clock()
     find_or_create(db.session(), buyer.api, customer, now=now, actor=buyer.actor)
     db.session.commit()
+    lock_object(db.session(), buyer.api.account, f"checkout of {customer.key}")
+    if running := single.running_at_stripe(buyer.api, customer):
+        return _bought_before(buyer, running)
+    single.close_open_checkouts(buyer.api, customer)
     address = hosted.open_checkout(db.session(), buyer.api, customer, wanted, back=_page_address(buyer.access))
     buyer.note("plan.checkout", plan=wanted)
     return redirect(address, 303)
@@ -164,6 +169,15 @@ def plan_resume(buyer: Buyer) -> ResponseReturnValue:
     return _changed(buyer, running, "Your plan goes on.")
 
 
+def _bought_before(buyer: Buyer, running: Sequence[str]) -> ResponseReturnValue:
+    """Another tab was quicker, and Stripe's message is still on its way."""
+    for stripe_id in running:
+        mirror_now(buyer.runtime, stripe_id)
+    put_in_force(buyer.runtime)
+    flash("You have a plan already: it was bought before, and nothing was bought now.", "info")
+    return _back(buyer.access)
+
+
 def _changed(buyer: Buyer, running: StripeSubscription, said: str) -> ResponseReturnValue:
     mirror_now(buyer.runtime, running.stripe_id)
     put_in_force(buyer.runtime)
@@ -180,6 +194,7 @@ def _view(access: Access) -> plan_views.PlanView:
     api, note = _stripe(runtime)
     session, catalog = db.session(), runtime.file_catalog
     found = hosted.current_subscription(session, api, customer) if api else None
+    twins = single.doubled(session, customer_id=customer.id)
     sold = [key for key in catalog.plans if api and hosted.is_sold(session, api.account, key)]
     return plan_views.PlanView(
         customer_key=access.customer_key,
@@ -192,6 +207,7 @@ def _view(access: Access) -> plan_views.PlanView:
         may_buy=access.may_manage_plan and api is not None,
         has_payment=customer.stripe_customer_id is not None,
         note=note,
+        doubled=plan_views.doubled_text(twins[0].subscriptions) if twins else None,
     )
 
 

@@ -83,6 +83,15 @@ class PlanView:
     may_buy: bool
     has_payment: bool
     note: str | None = None
+    doubled: str | None = None
+    """What is wrong where several subscriptions run."""
+
+
+def doubled_text(subscriptions: Sequence[str]) -> str:
+    return (
+        f"Several subscriptions run for you ({', '.join(subscriptions)}), and each bills your usage. "
+        "Whoever runs this service ends all but one, and gives back what they cost."
+    )
 
 
 def plan_cards(

@@ -36,6 +36,7 @@ BOOKS = {
     "periods": "periods leave no gap and hold only their own events",
     "ledger": "what was reported is the sum of the report rows",
     "owed": "what is stored is reported to Stripe, or noted to be",
+    "subscriptions": "no customer's usage is billed by two subscriptions",
 }
 LIVE = "live counters are PostgreSQL plus the stream that is not drained yet"
 

@@ -35,13 +35,11 @@ def is_sold(session: Session, account: str, plan: str) -> bool:
 
 def open_checkout(session: Session, api: StripeApi, customer: Customer, plan: str, *, back: str) -> str:
     """The address of a checkout for `plan`; `back` is our page that Stripe leads to, `?checkout=` behind it tells how.
+    Whether one may be sold is `single`'s to say.
 
     Raises:
-        Conflict: a subscription runs already, or the plan has no prices at Stripe.
-        StripeFailed: Stripe did not answer.
+        Conflict: the plan has no prices at Stripe. StripeFailed: Stripe did not answer.
     """
-    if current_subscription(session, api, customer) is not None:
-        raise Conflict("a subscription runs already: change its plan instead", customer=customer.key)
     params: Any = {
         "mode": "subscription",
         "customer": customer.stripe_customer_id,
