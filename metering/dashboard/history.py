@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from metering.billing.forecast import Pace, pace_of
 from metering.billing.rhythm import zone
 from metering.catalog import Catalog
+from metering.clock import MICROSECOND
 from metering.dashboard.access import Access, current_metering
 from metering.dashboard.figures import from_database
 from metering.store.usage_query import UsageQuery, query_usage
@@ -78,7 +79,7 @@ def read_history(access: Access) -> History | None:
 def _read(session: Session, catalog: Catalog, access: Access, now: datetime) -> History:
     where = zone(access.timezone)
     midnight = now.astimezone(where).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    *days, _ = edges(midnight - timedelta(days=DAYS - 1), now, "DAY", where)
+    *days, _ = edges(midnight - timedelta(days=DAYS - 1), now + MICROSECOND, "DAY", where)
     used = {}
     for meter in catalog.meters.values():
         if meter.counts_live:

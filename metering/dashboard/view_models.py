@@ -352,6 +352,7 @@ GROUPS = ("", "Usage", "Billing", "Manage")
 NAVIGATION = (
     NavItem("Overview", "gauge", "dashboard.overview"),
     NavItem("Quick start", "rocket", "dashboard.quickstart"),
+    NavItem("Usage", "chart-bar", "dashboard.usage", "Usage"),
     NavItem("Plan", "receipt", "dashboard.plan", "Billing"),
     NavItem("API keys", "key", "dashboard.keys", "Manage"),
 )

@@ -52,6 +52,8 @@ PAGES = {
     "GET /c/<customer_key>/live/activity": Page("customer"),
     "GET /c/<customer_key>/live/quickstart": Page("customer"),
     "GET /c/<customer_key>/quickstart": Page("customer"),
+    "GET /c/<customer_key>/usage": Page("customer"),
+    "GET /c/<customer_key>/usage.csv": Page("customer"),
     "POST /webhooks/stripe": Page("anybody", 404, form={}, csrf=False),
     "POST /webhooks/stripe/thin": Page("anybody", 404, form={}, csrf=False),
     "GET /c/<customer_key>/plan": Page("customer"),
