@@ -53,6 +53,8 @@ PAGES = {
     "GET /c/<customer_key>/live/quickstart": Page("customer"),
     "GET /c/<customer_key>/quickstart": Page("customer"),
     "GET /c/<customer_key>/usage": Page("customer"),
+    "GET /c/<customer_key>/events": Page("customer"),
+    "GET /c/<customer_key>/events/<event_id>": Page("customer"),
     "GET /c/<customer_key>/usage.csv": Page("customer"),
     "POST /webhooks/stripe": Page("anybody", 404, form={}, csrf=False),
     "POST /webhooks/stripe/thin": Page("anybody", 404, form={}, csrf=False),
