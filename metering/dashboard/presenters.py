@@ -10,6 +10,7 @@ from metering.billing.estimate import EstimateLine as BillLine
 from metering.billing.pricing import PricedLine
 from metering.billing.rhythm import zone
 from metering.catalog import Catalog, Meter
+from metering.clock import MICROSECOND
 from metering.dashboard import humanize, quantities
 from metering.dashboard.access import Access
 from metering.dashboard.figures import Figures
@@ -192,7 +193,7 @@ def estimate_view(
         currency=bill.currency,
         as_of_text=humanize.moment(bill.as_of, where),
         forecast=humanize.money(expected.total, bill.currency) if expected else None,
-        forecast_text=f"expected by {humanize.day(bill.ends_at, where)}" if expected else None,
+        forecast_text=f"expected by {humanize.day(bill.ends_at - MICROSECOND, where)}" if expected else None,
     )
 
 
