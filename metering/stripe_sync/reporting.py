@@ -20,7 +20,7 @@ from metering.models import Customer, StripeMeter
 from metering.runtime import Runtime
 from metering.settings import Settings
 from metering.stripe_sync.gateway import STANDIN, Fate, KeyRefused, StripeApi, StripeFailed, connect
-from metering.stripe_sync.history import last_run
+from metering.stripe_sync.history import last_run, standing_differences
 from metering.stripe_sync.ledger import forget_old_changes, ledger_status, owe
 from metering.stripe_sync.meters import find_meters, ids_from, link_meters
 from metering.stripe_sync.modes import refuse_foreign_ids
@@ -157,18 +157,23 @@ def stripe_status(runtime: Runtime, session: Session) -> dict[str, float]:
     return {
         **figures,
         "stripe_stopped": float(stop_of(session, runtime.settings) is not None),
-        **_last_reconciliation(session, runtime),
+        **_comparisons(session, runtime),
     }
 
 
-def _last_reconciliation(session: Session, runtime: Runtime) -> dict[str, float]:
-    found = last_run(session)
-    if found is None or found[0].finished_at is None:
+def _comparisons(session: Session, runtime: Runtime) -> dict[str, float]:
+    """Nothing until something was compared."""
+    differences, figures = standing_differences(session), {}
+    run = last_run(session)
+    if run is not None and run.finished_at is not None:
+        figures = {
+            "stripe_reconciled_seconds_ago": (runtime.clock() - run.finished_at).total_seconds(),
+            "stripe_series_compared": float(run.compared),
+        }
+    elif not differences:
         return {}
-    run, differences = found
     return {
-        "stripe_reconciled_seconds_ago": (runtime.clock() - found[0].finished_at).total_seconds(),
-        "stripe_series_compared": float(run.compared),
+        **figures,
         "stripe_differences": float(len(differences)),
         "stripe_differences_for_operator": float(sum(one.needs_operator for one in differences)),
     }
