@@ -11,13 +11,14 @@ from metering.cli.common import actor, current_metering, explained, json_option,
 from metering.cli.push import push_catalog
 from metering.cli.reconcile import reconcile_command, status
 from metering.models import Customer, MeterRow, StripeReport
-from metering.stripe_sync import decisions, stops
-from metering.stripe_sync.reporting import report
+from metering.stripe_sync import decisions, lost_meters, stops
+from metering.stripe_sync.reporting import gateway_for, report
 
 
 def register(commands: AppGroup) -> None:
     group = AppGroup("stripe", help="What Stripe is told.")
-    own = (report_now, status, reconcile_command, list_parked, retry, write_off, settle, resume, push_catalog)
+    rows = (list_parked, retry, write_off, settle)
+    own = (report_now, status, reconcile_command, *rows, resume, push_catalog, forget_meter)
     for command in (*own, *stripe_events.COMMANDS):
         group.add_command(command)
     commands.add_command(group)
@@ -77,13 +78,25 @@ def list_parked(as_json: bool) -> None:
 
 
 @click.command("retry")
-@click.argument("number", type=int)
-def retry(number: int) -> None:
-    """Send a parked row again, after its cause was mended."""
+@click.argument("numbers", type=int, nargs=-1, metavar="[N]…")
+@click.option(
+    "--meter", default=None, help="All parked rows of this meter, such as after it was reactivated at Stripe."
+)
+def retry(numbers: tuple[int, ...], meter: str | None) -> None:
+    """Send parked rows again, after their cause was mended."""
+    if bool(numbers) == (meter is not None):
+        raise click.UsageError("say which ones: their numbers, or --meter KEY")
     runtime = current_metering().runtime
-    with explained(), runtime.transaction() as session:
-        decisions.retry(session, number, now=runtime.clock(), actor=actor())
-    click.echo(f"row {number} waits to be sent", err=True)
+    with explained():
+        if meter is not None:
+            with runtime.transaction() as session:
+                numbers = decisions.parked_of(session, meter)
+        for number in numbers:
+            with runtime.transaction() as session:
+                decisions.retry(session, number, now=runtime.clock(), actor=actor())
+            click.echo(f"row {number} waits to be sent", err=True)
+    if not numbers:
+        click.echo(f"nothing of {meter} is parked", err=True)
 
 
 @click.command("write-off")
@@ -107,6 +120,20 @@ def settle(number: int, counted: bool, note: str) -> None:
     with explained(), runtime.transaction() as session:
         decisions.settle(session, number, counted=counted, note=note, now=runtime.clock(), actor=actor())
     click.echo(f"row {number} is {'accepted' if counted else 'replaced by what its hour owes now'}", err=True)
+
+
+@click.command("forget-meter")
+@click.argument("meter")
+@click.option("--note", required=True, help="Why: it stands in the audit log.")
+def forget_meter(meter: str, note: str) -> None:
+    """Have owed again what was reported to a meter that is gone at Stripe; `push` makes another."""
+    runtime = current_metering().runtime
+    if runtime.settings.stripe == "off":
+        raise click.ClickException("METERING_STRIPE is off: Stripe cannot be asked whether the meter is gone")
+    with explained(), runtime.transaction() as session:
+        gateway = gateway_for(runtime.settings)
+        lost, rows = lost_meters.forget_meter(session, gateway, meter, note=note, now=runtime.clock(), actor=actor())
+    click.echo(f"{meter}: {lost} forgotten, {rows} rows withdrawn; now run `flask metering stripe push`", err=True)
 
 
 @click.command("resume")

@@ -4,7 +4,7 @@ import click
 
 from metering.accounts.customers import find_customer
 from metering.accounts.in_force import put_in_force
-from metering.cli.common import counted, actor, current_metering, explained, json_option, print_json
+from metering.cli.common import actor, counted, current_metering, explained, json_option, print_json
 from metering.stripe_sync import inbound
 from metering.stripe_sync.customers import find_or_create
 from metering.stripe_sync.mirror import mirror

@@ -223,7 +223,6 @@ class TestStripeHigher:
         books.send()
         assert books.counted() == before
 
-
     def test_usage_of_a_meter_that_we_have_none_of_is_seen(self, app: Flask, books: Books) -> None:
         at = int(START.timestamp())
         report_directly(books.standin.client(), stripe_customer(books), at, "7", event_name="tokens")
