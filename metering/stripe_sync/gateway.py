@@ -244,13 +244,14 @@ class StripeApi:
         return made.id
 
     def meters_by_name(self) -> dict[str, MeterAtStripe]:
-        """By event name the one that takes usage, else the newest of those that were deactivated. Raises StripeFailed."""
+        """By event name the one that takes usage, else the newest that was deactivated. Raises StripeFailed."""
         try:
             listed = self._client.v1.billing.meters.list({"limit": PAGE})
             meters = [_meter(meter) for meter in listed.auto_paging_iter()]
         except stripe.StripeError as error:
             raise _failed(error) from error
-        return {meter.event_name: meter for meter in sorted(reversed(meters), key=lambda meter: meter.active)}
+        oldest_first = reversed(meters)
+        return {meter.event_name: meter for meter in sorted(oldest_first, key=lambda meter: meter.active)}
 
     def _meter_named(self, event_name: str) -> MeterAtStripe | None:
         return self.meters_by_name().get(event_name)

@@ -1,6 +1,7 @@
-"""A meter that is gone at Stripe, such as when the data of a sandbox was deleted: what was counted there is gone with it.
+"""A meter that is gone at Stripe, as when the data of a sandbox was deleted: what was counted there is gone with it.
 
-Always holds: only what Stripe says it does not know is forgotten; rows that were written off, or seen in a summary, stay.
+Always holds: only what Stripe says it does not know is forgotten; rows that were written off, or seen in a summary,
+stay.
 """
 
 from datetime import datetime

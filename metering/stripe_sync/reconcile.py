@@ -1,7 +1,7 @@
 """Reconciliation: what Stripe counts beside what was used, customer by customer, with the cause of each difference.
 
-Of a customer that Stripe knows every linked meter is looked at, used or not: one call a customer, meter and period. Else
-usage that somebody else reported where we have none would never be seen.
+Of a customer that Stripe knows every linked meter is looked at, used or not: one call a customer, meter and period.
+Else usage that somebody else reported where we have none would never be seen.
 
 Always holds: Stripe lower, and all of it settled, is topped up by rows of their own; Stripe higher is told to the
 operator, and nothing is corrected by itself. What was found is kept, with what was done about it.

@@ -1,7 +1,7 @@
-"""Hundreds of steps in an order that a seed decides, and more until each has come often enough: usage, late usage, usage
-taken back, every fault of Stripe, senders killed at every named point, the clock moved past a day and past the ends of
-periods. In the end Stripe's
-totals, added up here from the events that the stand-in received, are ours, for each customer, meter and period.
+"""Hundreds of steps in an order that a seed decides, and more until each has come often enough: usage, late usage,
+usage taken back, every fault of Stripe, senders killed at every named point, the clock moved past a day and past the
+ends of periods. In the end Stripe's totals, added up here from the events that the stand-in received, are ours, for
+each customer, meter and period.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Differences from Stripe stand until their customer and period are compared again."""
+"""Differences from Stripe stand until their customer and period are compared again; periods are found by their end."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -24,8 +24,10 @@ def upgrade() -> None:
         ["customer"],
         postgresql_where=sa.text("replaced_at IS NULL"),
     )
+    op.create_index("ix_periods_ends_at", "periods", ["ends_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_periods_ends_at", "periods")
     op.drop_index("ix_reconciled_differences_standing", "reconciled_differences")
     op.drop_column("reconciled_differences", "replaced_at")

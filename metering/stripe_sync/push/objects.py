@@ -98,7 +98,7 @@ def _meters(
 
 
 def _linked_meter(api: StripeApi, key: str, link: StripeMeter | None, is_reported: bool) -> MeterAtStripe | None:
-    """None where there is no link, or its meter is gone and nothing was reported to it: then another takes its place."""
+    """None where there is no link, or its meter is gone and nothing was reported to it: another takes its place."""
     if link is None:
         return None
     try:
