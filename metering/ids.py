@@ -10,7 +10,7 @@ from struct import Struct
 
 KEY_MARK = "mk"
 VISIBLE_PREFIX = 10
-TOKEN_MARK = "mt"
+TOKEN_MARK = "mt"  # noqa: S105 - how all of them begin
 TOKENS = re.compile(rf"\b{TOKEN_MARK}_[A-Za-z0-9_-]{{10,}}")
 """Tokens of links as they stand in a text. Whoever has one may act: they belong in no log."""
 PARTITION = re.compile("[0-9a-f]{2}")

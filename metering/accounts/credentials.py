@@ -7,13 +7,13 @@ password" cannot tell who has an account: it is written down alike for every add
 from datetime import datetime, timedelta
 from urllib.parse import urljoin
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from metering.accounts.passwords import hash_password, verify_password
 from metering.accounts.sessions import end_sessions
-from metering.accounts.users import normal_email
-from metering.errors import Conflict, MeteringError
+from metering.accounts.users import InvalidUser, normal_email
+from metering.errors import Conflict, NotFound
 from metering.ids import NewToken, key_digest, new_token
 from metering.models import AuditEntry, EmailChange, PasswordReset, User
 from metering.notify.letters import send_letter
@@ -25,14 +25,12 @@ ASKED_KEPT = timedelta(days=7)
 BATCH = 100
 
 
-class BadToken(MeteringError):
+class BadToken(NotFound):
     """This link was used, has expired, or never was one."""
 
-    code = "bad-token"
 
-
-class WrongPassword(MeteringError):
-    code = "wrong-password"
+class WrongPassword(InvalidUser):
+    """Not the password of who says to be this user."""
 
 
 def require_password(user: User, password: str) -> None:
@@ -63,9 +61,7 @@ def send_reset_links(runtime: Runtime) -> int:
     """Send the links that were asked for; how many. What was asked for addresses of nobody is forgotten in a week."""
     now = runtime.clock()
     with runtime.transaction() as session:
-        session.execute(
-            PasswordReset.__table__.delete().where(PasswordReset.created_at < now - ASKED_KEPT)  # type: ignore[attr-defined]
-        )
+        session.execute(delete(PasswordReset).where(PasswordReset.created_at < now - ASKED_KEPT))
         query = select(PasswordReset, User).outerjoin(User, User.email == PasswordReset.email)
         query = query.where(PasswordReset.handled_at.is_(None)).order_by(PasswordReset.id).limit(BATCH)
         rows = session.execute(query.with_for_update(of=PasswordReset, skip_locked=True)).all()

@@ -1,4 +1,4 @@
-"""Invitations to a customer, by e-mail: sent, sent again, withdrawn, accepted once. A seat is taken when it is accepted.
+"""Invitations to a customer, by e-mail: sent, sent again, withdrawn, accepted once, which takes a seat.
 
 Whoever calls holds the customer, so that of two acceptances at once one comes second.
 """

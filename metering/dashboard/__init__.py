@@ -1,9 +1,21 @@
 """The pages: for users of a customer, rendered on the server, alive by htmx partials."""
 
-from metering.dashboard import keys, plan  # whose pages stand on the overview's blueprint
+# Their pages stand on the blueprints of the overview and of the login.
+from metering.dashboard import account, forgotten, joining, keys, plan, second_step, settings, signing_up, team
 from metering.dashboard.login import blueprint as accounts
 from metering.dashboard.overview import blueprint as dashboard
 
-__all__ = ["BLUEPRINTS", "keys", "plan"]
+__all__ = [
+    "BLUEPRINTS",
+    "account",
+    "forgotten",
+    "joining",
+    "keys",
+    "plan",
+    "second_step",
+    "settings",
+    "signing_up",
+    "team",
+]
 
 BLUEPRINTS = (dashboard, accounts)

@@ -235,7 +235,12 @@ class KeyView:
     created_text: str
     last_used_at: datetime | None = None
     last_used_text: str = "Never"
-    revoked: bool = False
+    created_by: str | None = None
+    """A phrase: "by ada@acme.example"."""
+    ended_text: str | None = None
+    """Why it does not work any more: "Revoked", "Replaced"."""
+    until_text: str | None = None
+    """Until when a key that was replaced still works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +305,8 @@ NAVIGATION = (
     NavItem("Overview", "gauge", "dashboard.overview"),
     NavItem("Plan", "receipt", "dashboard.plan"),
     NavItem("API keys", "key", "dashboard.keys"),
+    NavItem("Team", "users", "dashboard.team"),
+    NavItem("Settings", "settings", "dashboard.settings"),
 )
 
 
