@@ -77,11 +77,11 @@ class JoinForm(FlaskForm):  # type: ignore[misc]
 
 class InviteForm(FlaskForm):  # type: ignore[misc]
     email = email_field()
-    role = SelectField(choices=[(role, role.capitalize()) for role in ROLES], default="member")
+    role = SelectField(choices=list(ROLES), default="member")
 
 
 class RoleForm(FlaskForm):  # type: ignore[misc]
-    role = SelectField(choices=[(role, role.capitalize()) for role in ROLES])
+    role = SelectField(choices=list(ROLES))
 
 
 class SettingsForm(FlaskForm):  # type: ignore[misc]

@@ -35,7 +35,7 @@ OVERLAPS = (
 
 
 class RotateForm(FlaskForm):  # type: ignore[misc]  # the library has no types
-    overlap = SelectField(choices=OVERLAPS, default="86400")
+    overlap = SelectField(choices=[seconds for seconds, _ in OVERLAPS], default="86400")
 
 
 class KeyForm(FlaskForm):  # type: ignore[misc]  # the library has no types

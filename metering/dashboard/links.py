@@ -1,7 +1,6 @@
 """Addresses of pages as they stand in e-mails, and which of the forms may send some."""
 
 import hashlib
-
 from typing import Any
 
 from flask import request, session, url_for
@@ -10,7 +9,7 @@ from flask_limiter.util import get_remote_address
 from metering.dashboard.access import current_metering
 
 OFTEN = "10 per minute"
-SELDOM = "5 per minute;30 per hour"
+SELDOM = "10 per minute;30 per hour"
 
 
 def mail_works() -> bool:

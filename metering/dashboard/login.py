@@ -31,7 +31,7 @@ WRONG = "The email or the password is wrong."
 
 WRONG_CODE = "This code is wrong, or was used before."
 SECOND_STEP_KEPT = timedelta(minutes=5)
-CODES = "5 per minute;30 per hour;100 per day"
+CODES = "10 per minute;30 per hour;100 per day"
 
 
 @blueprint.route("/login", methods=["GET", "POST"])

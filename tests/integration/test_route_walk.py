@@ -25,7 +25,9 @@ from tests.factories.world import World
 
 @dataclass(frozen=True)
 class Page:
-    """`who` succeeds on it, with `status`; "own": what is a user's, whatever customer that belongs to. `path`: values for parameters that the seeds don't know."""
+    """`who` succeeds on it, with `status`; "own": what belongs to a user. `path`: values for parameters that the seeds
+    don't know.
+    """
 
     who: Literal["anybody", "user", "own", "customer", "operator"]
     status: int = 200
