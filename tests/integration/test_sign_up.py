@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from metering.accounts.credentials import send_reset_links
 from metering.accounts.sign_up import confirm_sign_up
+from metering.dashboard import signing_up
 from metering.errors import MeteringError
 from metering.models import AuditEntry, Customer, Membership, PasswordReset, User
 from metering.notify.mail import send_waiting
@@ -179,6 +180,18 @@ def test_what_is_kept_of_a_message_lets_nobody_in(visitor, world, metering, caps
     assert link in capsys.readouterr().err, "development prints what it would send"
     assert "mt_***" in mails_to(world.session, NEW)[-1].body
     assert link.rpartition("/")[2] not in mails_to(world.session, NEW)[-1].body
+
+
+def test_no_log_tells_the_token_of_a_link(visitor, world, monkeypatch, capsys):
+    sign_up(visitor)
+    link = link_to(world.session, NEW)
+    visitor.client.application.config["PROPAGATE_EXCEPTIONS"] = False
+    monkeypatch.setattr(signing_up, "find_sign_up", lambda *_, **__: 1 / 0)
+    capsys.readouterr()
+    assert visitor.open(link).status_code == 500
+    logged = capsys.readouterr().err
+    assert "request_failed" in logged
+    assert link.rpartition("/")[2] not in logged
 
 
 def test_sign_ups_are_throttled(visitor):
