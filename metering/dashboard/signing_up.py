@@ -1,6 +1,6 @@
 """Signing up, and confirming the address: who gets which answer tells nobody who has an account."""
 
-from flask import flash, redirect, render_template, request, session, url_for
+from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from metering.accounts.credentials import BadToken, WrongPassword
@@ -95,5 +95,4 @@ def verify(token: str) -> ResponseReturnValue:
 
 
 def _page(form: SignUpForm) -> str:
-    session.pop("second_step", None)
     return render_template("accounts/sign_up.html", form=form, password_help=PASSWORD_HELP)

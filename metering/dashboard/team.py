@@ -194,6 +194,7 @@ def _page(access: Access, form: InviteForm | None = None) -> str:
         role_help=ROLE_HELP,
         form=form or InviteForm(formdata=None),
         may_manage=access.may_manage_team,
+        tells_two_step=access.may_manage_team or access.user.is_operator,
         mail_works=mail_works(),
         shell=presenters.shell(access),
     )

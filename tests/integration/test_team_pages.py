@@ -57,7 +57,7 @@ def user_id(world: World, email: str) -> int:
 def roles(world: World) -> dict[str, str]:
     world.session.rollback()
     query = select(User.email, Membership.role).join(Membership, Membership.user_id == User.id)
-    return dict(world.session.execute(query).tuples())
+    return {row.email: row.role for row in world.session.execute(query)}
 
 
 # -- invitations -------------------------------------------------------------------------------------------------------
