@@ -1,7 +1,19 @@
 """The pages: for users of a customer, rendered on the server, alive by htmx partials."""
 
 # Their pages stand on the blueprints of the overview and of the login.
-from metering.dashboard import account, forgotten, joining, keys, plan, second_step, settings, signing_up, team
+from metering.dashboard import (
+    account,
+    forgotten,
+    joining,
+    keys,
+    plan,
+    quickstart,
+    second_step,
+    settings,
+    signing_up,
+    team,
+    usage,
+)
 from metering.dashboard.login import blueprint as accounts
 from metering.dashboard.overview import blueprint as dashboard
 
@@ -12,10 +24,12 @@ __all__ = [
     "joining",
     "keys",
     "plan",
+    "quickstart",
     "second_step",
     "settings",
     "signing_up",
     "team",
+    "usage",
 ]
 
 BLUEPRINTS = (dashboard, accounts)
