@@ -7,8 +7,7 @@ import pytest
 from flask import Flask
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Visit
-from tests.browser.test_dashboard import serious
+from tests.browser.conftest import Visit, serious
 from tests.factories.mails import link_to
 from tests.factories.people import PASSWORD, make_user
 from tests.factories.world import World
