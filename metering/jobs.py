@@ -11,6 +11,7 @@ from functools import lru_cache
 import structlog
 from sqlalchemy import text
 
+from metering.accounts import credentials
 from metering.accounts.in_force import put_in_force
 from metering.billing.periods import close_periods, customers_without_next, ensure_periods
 from metering.notify import mail
@@ -132,6 +133,11 @@ def send_mails() -> int:
     return mail.send_waiting(runtime())
 
 
+def send_reset_links() -> int:
+    """Send the links that people who forgot their password asked for."""
+    return credentials.send_reset_links(runtime())
+
+
 @dataclass(frozen=True, slots=True)
 class Recurring:
     """`job` runs every `seconds`."""
@@ -149,5 +155,6 @@ SCHEDULE = (
     Recurring(report_to_stripe, 30),
     Recurring(reconcile_with_stripe, 60),
     Recurring(process_stripe_events, 15),
+    Recurring(send_reset_links, 5),
     Recurring(send_mails, 5),
 )

@@ -1,9 +1,37 @@
 """The pages: for users of a customer, rendered on the server, alive by htmx partials."""
 
-from metering.dashboard import events, keys, plan, quickstart, usage  # whose pages stand on the overview's blueprint
+# Their pages stand on the blueprints of the overview and of the login.
+from metering.dashboard import (
+    account,
+    events,
+    forgotten,
+    joining,
+    keys,
+    plan,
+    quickstart,
+    second_step,
+    settings,
+    signing_up,
+    team,
+    usage,
+)
 from metering.dashboard.login import blueprint as accounts
 from metering.dashboard.overview import blueprint as dashboard
 
-__all__ = ["BLUEPRINTS", "events", "keys", "plan", "quickstart", "usage"]
+__all__ = [
+    "BLUEPRINTS",
+    "account",
+    "events",
+    "forgotten",
+    "joining",
+    "keys",
+    "plan",
+    "quickstart",
+    "second_step",
+    "settings",
+    "signing_up",
+    "team",
+    "usage",
+]
 
 BLUEPRINTS = (dashboard, accounts)

@@ -218,12 +218,15 @@ def _unit_price(priced: PricedLine) -> str:
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
-def key_views(keys: Sequence[ApiKey], now: datetime) -> tuple[KeyView, ...]:
-    """Keys that work first, then those that were revoked."""
-    return tuple(key_view(key, now) for key in sorted(keys, key=lambda key: key.revoked_at is not None))
+def key_views(keys: Sequence[ApiKey], now: datetime, where: tzinfo) -> tuple[KeyView, ...]:
+    """Keys that work first, then those that do not any more."""
+    views = [key_view(key, now, where) for key in keys]
+    return tuple(sorted(views, key=lambda view: bool(view.ended_text)))
 
 
-def key_view(key: ApiKey, now: datetime) -> KeyView:
+def key_view(key: ApiKey, now: datetime, where: tzinfo) -> KeyView:
+    replaced = key.expires_at is not None
+    over = key.expires_at is not None and key.expires_at <= now
     return KeyView(
         id=str(key.id),
         name=key.name,
@@ -231,7 +234,15 @@ def key_view(key: ApiKey, now: datetime) -> KeyView:
         scopes=tuple(key.scopes),
         created_at=key.created_at,
         created_text=humanize.relative(key.created_at, now).capitalize(),
+        created_by=maker(key.created_by),
         last_used_at=key.last_used_at,
         last_used_text="Never" if key.last_used_at is None else humanize.relative(key.last_used_at, now).capitalize(),
-        revoked=key.revoked_at is not None,
+        ended_text="Revoked" if key.revoked_at is not None else "Replaced" if over else None,
+        until_text=humanize.moment(key.expires_at, where) if replaced and key.expires_at is not None else None,
     )
+
+
+def maker(actor: str | None) -> str | None:
+    """Who made a key, as a customer reads it: "by ada@acme.example"."""
+    kind, _, name = (actor or "").partition(":")
+    return {"user": f"by {name}", "key": "through the API", "cli": "by an operator"}.get(kind)

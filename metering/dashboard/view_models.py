@@ -278,7 +278,12 @@ class KeyView:
     created_text: str
     last_used_at: datetime | None = None
     last_used_text: str = "Never"
-    revoked: bool = False
+    created_by: str | None = None
+    """A phrase: "by ada@acme.example"."""
+    ended_text: str | None = None
+    """Why it does not work any more: "Revoked", "Replaced"."""
+    until_text: str | None = None
+    """Until when a key that was replaced still works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +361,8 @@ NAVIGATION = (
     NavItem("Events", "list-details", "dashboard.events", "Usage"),
     NavItem("Plan", "receipt", "dashboard.plan", "Billing"),
     NavItem("API keys", "key", "dashboard.keys", "Manage"),
+    NavItem("Team", "users", "dashboard.team", "Manage"),
+    NavItem("Settings", "settings", "dashboard.settings", "Manage"),
 )
 
 
@@ -369,7 +376,7 @@ class MenuItem:
     operators: bool = False
 
 
-USER_MENU: tuple[MenuItem, ...] = ()
+USER_MENU: tuple[MenuItem, ...] = (MenuItem("Account", "user-circle", "accounts.account"),)
 
 
 @dataclass(frozen=True, slots=True)
