@@ -1,4 +1,4 @@
-"""Whatever the minute at which a period ends: all of its levels is owed well before its invoice is final, an hour later."""
+"""Whatever the minute at which a period ends: all of its levels is owed well before its invoice is final."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
