@@ -6,17 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 import click
-from sqlalchemy import select
 
 from metering.cli.common import current_metering, explained, json_option, print_json
-from metering.models import StripeMeter
 from metering.runtime import Runtime
-from metering.stripe_sync.history import last_run
 from metering.stripe_sync.reconcile import Compared, Scope, reconcile
-from metering.stripe_sync.reporting import stripe_status
-from metering.stripe_sync.single import doubled
-from metering.stripe_sync.sql import statement
-from metering.stripe_sync.stops import stop_of
+from metering.stripe_sync.standing import stripe_standing
 
 
 @click.command("status")
@@ -47,32 +41,23 @@ def status(as_json: bool) -> None:
 
 def _status(runtime: Runtime) -> dict[str, Any]:
     with runtime.transaction() as session:
-        stopped = stop_of(session, runtime.settings)
-        last = last_run(session)
-        accounts = session.scalars(select(StripeMeter.account).distinct()).all()
-        without = [
-            {"account": account, **row._mapping}
-            for account in accounts
-            for row in session.execute(
-                statement("usage_without_stripe_id"), {"account": account, "now": runtime.clock()}
-            )
-        ]
-        return {
-            "stopped": stopped.message if stopped else None,
-            "figures": stripe_status(runtime, session),
-            "without_stripe_id": without,
-            "doubled": [asdict(one) for one in doubled(session)],
-            "differences": [
-                {
-                    "customer": one.customer,
-                    "meter": one.meter,
-                    "period": one.period_starts_at,
-                    "causes": one.causes,
-                    "done": one.done,
-                }
-                for one in (last[1] if last else ())
-            ],
-        }
+        found = stripe_standing(session, runtime)
+    return {
+        "stopped": found.stopped.message if found.stopped else None,
+        "figures": found.figures,
+        "without_stripe_id": found.without_stripe_id,
+        "doubled": [asdict(one) for one in found.doubled],
+        "differences": [
+            {
+                "customer": one.customer,
+                "meter": one.meter,
+                "period": one.period_starts_at,
+                "causes": one.causes,
+                "done": one.done,
+            }
+            for one in found.differences
+        ],
+    }
 
 
 @click.command("reconcile")

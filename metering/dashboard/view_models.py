@@ -311,3 +311,5 @@ class ShellView:
     customer: CustomerRef
     customers: tuple[CustomerRef, ...] = ()
     navigation: tuple[NavItem, ...] = NAVIGATION
+    as_operator: bool = False
+    """The user is no member: an operator who looks, and changes nothing."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from metering.models import ReconciledDifference, Reconciliation
@@ -21,6 +21,32 @@ def last_run(session: Session) -> tuple[Reconciliation, Sequence[ReconciledDiffe
         return None
     found = select(ReconciledDifference).where(ReconciledDifference.reconciliation_id == run.id)
     return run, session.scalars(found.order_by(ReconciledDifference.id)).all()
+
+
+def list_runs(session: Session, *, before: int | None, limit: int) -> Sequence[tuple[Reconciliation, int, int]]:
+    """Runs, the newest first, each with how many differences it found and how many of these are for an operator."""
+    query = select(Reconciliation).order_by(Reconciliation.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Reconciliation.id < before)
+    runs = session.scalars(query).all()
+    counted = session.execute(
+        select(
+            ReconciledDifference.reconciliation_id,
+            func.count(),
+            func.count().filter(ReconciledDifference.needs_operator),
+        )
+        .where(ReconciledDifference.reconciliation_id.in_([run.id for run in runs]))
+        .group_by(ReconciledDifference.reconciliation_id)
+    )
+    found = {run_id: (all_of_them, for_operator) for run_id, all_of_them, for_operator in counted}
+    return [(run, *found.get(run.id, (0, 0))) for run in runs]
+
+
+def differences_of(session: Session, run_id: int, *, limit: int) -> Sequence[ReconciledDifference]:
+    """Those that need an operator first."""
+    query = select(ReconciledDifference).where(ReconciledDifference.reconciliation_id == run_id)
+    query = query.order_by(ReconciledDifference.needs_operator.desc(), ReconciledDifference.id)
+    return session.scalars(query.limit(limit)).all()
 
 
 def forget_old(session: Session, *, now: datetime, keep_days: int) -> int:
