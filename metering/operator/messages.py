@@ -19,7 +19,7 @@ from metering.store import held as holding
 from metering.store import void as mending
 from metering.store.void import Replacement
 
-NUMBER = "<int(max=9223372036854775807):number>"
+MESSAGE, HELD = "<int(max=9223372036854775807):message_id>", "<int(max=9223372036854775807):held_id>"
 
 REASONS = {
     "unreadable": "The message is none that the intake writes.",
@@ -69,10 +69,10 @@ def messages(operator: Operator) -> ResponseReturnValue:
     return render(operator, "messages", page=page)
 
 
-@blueprint.get(f"/set-aside/{NUMBER}")
+@blueprint.get(f"/set-aside/{MESSAGE}")
 @operator_page
-def message(operator: Operator, number: int) -> ResponseReturnValue:
-    kept = db.session.get(SetAside, number)
+def message(operator: Operator, message_id: int) -> ResponseReturnValue:
+    kept = db.session.get(SetAside, message_id)
     if kept is None:
         raise NotFound("there is no such message")
     catalog = operator.runtime.catalog
@@ -84,17 +84,17 @@ def _back(**_: object) -> str:
     return url_for("operator.messages")
 
 
-@blueprint.post(f"/set-aside/{NUMBER}/replay")
+@blueprint.post(f"/set-aside/{MESSAGE}/replay")
 @operator_action(_back)
-def replay_message(operator: Operator, number: int) -> str:
+def replay_message(operator: Operator, message_id: int) -> str:
     with operator.changing() as change:
-        mending.replay_set_aside(change.session, number, actor=operator.actor, now=change.now)
-    return f"Message {number} is replayed: it counts now."
+        mending.replay_set_aside(change.session, message_id, actor=operator.actor, now=change.now)
+    return f"Message {message_id} is replayed: it counts now."
 
 
-@blueprint.post(f"/set-aside/{NUMBER}/replace")
-@operator_action(lambda number: url_for("operator.message", number=number))
-def replace_message(operator: Operator, number: int) -> str:
+@blueprint.post(f"/set-aside/{MESSAGE}/replace")
+@operator_action(lambda message_id: url_for("operator.message", message_id=message_id))
+def replace_message(operator: Operator, message_id: int) -> str:
     wanted = Replacement(
         customer=request.form.get("customer", "").strip(),
         meter=request.form.get("meter", ""),
@@ -106,21 +106,21 @@ def replace_message(operator: Operator, number: int) -> str:
     runtime = operator.runtime
     with operator.changing() as change:
         mending.replace_set_aside(
-            *(change.session, runtime.intake, runtime.catalog, number, wanted),
+            *(change.session, runtime.intake, runtime.catalog, message_id, wanted),
             reason=reason,
             actor=operator.actor,
             now=change.now,
         )
-    return f"Message {number} is replaced. What it should have said is counted within a second."
+    return f"Message {message_id} is replaced. What it should have said is counted within a second."
 
 
-@blueprint.post(f"/set-aside/{NUMBER}/dismiss")
+@blueprint.post(f"/set-aside/{MESSAGE}/dismiss")
 @operator_action(_back)
-def dismiss_message(operator: Operator, number: int) -> str:
+def dismiss_message(operator: Operator, message_id: int) -> str:
     reason = note_of("reason")
     with operator.changing() as change:
-        mending.dismiss_set_aside(change.session, number, reason=reason, actor=operator.actor, now=change.now)
-    return f"Message {number} is dismissed. It is kept, and counts nowhere."
+        mending.dismiss_set_aside(change.session, message_id, reason=reason, actor=operator.actor, now=change.now)
+    return f"Message {message_id} is dismissed. It is kept, and counts nowhere."
 
 
 @blueprint.get("/held")
@@ -132,12 +132,12 @@ def held(operator: Operator) -> ResponseReturnValue:
     return render(operator, "held", page=page)
 
 
-@blueprint.post(f"/held/{NUMBER}/drop")
+@blueprint.post(f"/held/{HELD}/drop")
 @operator_action(lambda **_: url_for("operator.held"))
-def drop_held(operator: Operator, number: int) -> str:
+def drop_held(operator: Operator, held_id: int) -> str:
     reason = note_of("reason")
     with operator.changing() as change:
-        holding.drop(change.session, number, reason=reason, actor=operator.actor, now=change.now)
+        holding.drop(change.session, held_id, reason=reason, actor=operator.actor, now=change.now)
     return "The held event is dropped."
 
 

@@ -12,11 +12,12 @@ from metering.errors import NotFound
 from metering.extensions import db
 from metering.models import StripeReport
 from metering.operator.access import Missing, Operator, note_of, operator_action, operator_page
-from metering.operator.messages import NUMBER
 from metering.operator.pages import PAGE, When, blueprint, chosen, moment_of, page_of, render, when
 from metering.stripe_sync import decisions, stops
 from metering.stripe_sync.rows import STATES, NamedRow, Place, RowFilter, find_row, list_rows, rows_of_hour
 from metering.stripe_sync.standing import stripe_standing
+
+ROW = "<int(max=9223372036854775807):report_id>"
 
 TONES = {
     "accepted": "ok",
@@ -79,11 +80,11 @@ def stripe(operator: Operator) -> ResponseReturnValue:
     )
 
 
-@blueprint.get(f"/stripe/rows/{NUMBER}")
+@blueprint.get(f"/stripe/rows/{ROW}")
 @operator_page
-def stripe_row(operator: Operator, number: int) -> ResponseReturnValue:
+def stripe_row(operator: Operator, report_id: int) -> ResponseReturnValue:
     session, now, catalog = db.session(), operator.runtime.clock(), operator.runtime.catalog
-    found = find_row(session, number)
+    found = find_row(session, report_id)
     if found is None:
         raise NotFound("there is no such row")
     others = [NamedRow(row, found.customer, found.meter) for row in rows_of_hour(session, found.row)]
@@ -95,34 +96,34 @@ def _back(**_: object) -> str:
     return url_for("operator.stripe", state="parked")
 
 
-@blueprint.post(f"/stripe/rows/{NUMBER}/retry")
+@blueprint.post(f"/stripe/rows/{ROW}/retry")
 @operator_action(_back)
-def retry_row(operator: Operator, number: int) -> str:
+def retry_row(operator: Operator, report_id: int) -> str:
     with operator.changing() as change:
-        decisions.retry(change.session, number, now=change.now, actor=operator.actor)
-    return f"Row {number} waits to be sent."
+        decisions.retry(change.session, report_id, now=change.now, actor=operator.actor)
+    return f"Row {report_id} waits to be sent."
 
 
-@blueprint.post(f"/stripe/rows/{NUMBER}/write-off")
+@blueprint.post(f"/stripe/rows/{ROW}/write-off")
 @operator_action(_back)
-def write_off_row(operator: Operator, number: int) -> str:
+def write_off_row(operator: Operator, report_id: int) -> str:
     note = note_of()
     with operator.changing() as change:
-        decisions.write_off(change.session, number, note=note, now=change.now, actor=operator.actor)
-    return f"Row {number} is written off: Stripe will not be told of it."
+        decisions.write_off(change.session, report_id, note=note, now=change.now, actor=operator.actor)
+    return f"Row {report_id} is written off: Stripe will not be told of it."
 
 
-@blueprint.post(f"/stripe/rows/{NUMBER}/settle")
+@blueprint.post(f"/stripe/rows/{ROW}/settle")
 @operator_action(_back)
-def settle_row(operator: Operator, number: int) -> str:
+def settle_row(operator: Operator, report_id: int) -> str:
     note, counted = note_of(), request.form.get("counted")
     if counted not in ("yes", "no"):
         raise Missing("say whether Stripe has counted it")
     with operator.changing() as change:
         decisions.settle(
-            change.session, number, counted=counted == "yes", note=note, now=change.now, actor=operator.actor
+            change.session, report_id, counted=counted == "yes", note=note, now=change.now, actor=operator.actor
         )
-    return f"Row {number} is {'accepted' if counted == 'yes' else 'replaced by what its hour owes now'}."
+    return f"Row {report_id} is {'accepted' if counted == 'yes' else 'replaced by what its hour owes now'}."
 
 
 @blueprint.post("/stripe/resume")

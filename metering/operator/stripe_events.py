@@ -114,18 +114,18 @@ def reconciliations(operator: Operator) -> ResponseReturnValue:
     return render(operator, "reconciliations", page=page_of(found, rows, lambda one: one[0].id))
 
 
-@blueprint.get("/stripe/reconciliations/<int(max=9223372036854775807):run_id>")
+@blueprint.get("/stripe/reconciliations/<int(max=9223372036854775807):comparison_id>")
 @operator_page
-def reconciliation(operator: Operator, run_id: int) -> ResponseReturnValue:
-    differences = [_difference(one) for one in differences_of(db.session(), run_id, limit=MOST_DIFFERENCES)]
-    return render(operator, "reconciliation", view=_found_run(operator, run_id), differences=differences)
+def reconciliation(operator: Operator, comparison_id: int) -> ResponseReturnValue:
+    differences = [_difference(one) for one in differences_of(db.session(), comparison_id, limit=MOST_DIFFERENCES)]
+    return render(operator, "reconciliation", view=_found_run(operator, comparison_id), differences=differences)
 
 
-@blueprint.get("/live/reconciliations/<int(max=9223372036854775807):run_id>")
+@blueprint.get("/live/reconciliations/<int(max=9223372036854775807):comparison_id>")
 @operator_page
-def live_reconciliation(operator: Operator, run_id: int) -> ResponseReturnValue:
-    view = _found_run(operator, run_id)
-    differences = [_difference(one) for one in differences_of(db.session(), run_id, limit=MOST_DIFFERENCES)]
+def live_reconciliation(operator: Operator, comparison_id: int) -> ResponseReturnValue:
+    view = _found_run(operator, comparison_id)
+    differences = [_difference(one) for one in differences_of(db.session(), comparison_id, limit=MOST_DIFFERENCES)]
     return fragment(view, "reconciliation", differences=differences)
 
 
