@@ -6,13 +6,14 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import decorator, drain, growth, ingest, queries, stripe
+from benchmarks import decorator, drain, growth, ingest, partials, queries, stripe
 
 BENCHMARKS = {
     "decorator": decorator.run,
     "drain": drain.run,
     "growth": growth.run,
     "ingest": ingest.run,
+    "partials": partials.run,
     "queries": queries.run,
     "stripe": stripe.run,
 }

@@ -41,17 +41,18 @@ def runtime() -> Runtime:
 
 
 def close_hours() -> int:
-    """Write the accruals of the hours that are over."""
+    """Write the accruals of the hours that are over, and of the last parts of those within which a period has ended."""
     current = runtime()
     current.refresh_meters()
     delay = current.settings.settle_delay_seconds
     closed = 0
-    while True:
-        with current.transaction() as session:
-            moved = accruals.close_hours(session, current.catalog, now=current.clock(), settle_seconds=delay)
-        closed += moved
-        if not moved:
-            return closed
+    for close in (accruals.close_hours, accruals.settle_ended):
+        moved = 1
+        while moved:
+            with current.transaction() as session:
+                moved = close(session, current.catalog, now=current.clock(), settle_seconds=delay)
+            closed += moved
+    return closed
 
 
 def make_periods() -> int:

@@ -3,8 +3,6 @@
 A customer's key sees its own usage alone, whatever it asks for; an operator's key that of all customers.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -19,6 +17,7 @@ from metering.api.bodies import Body, InvalidRequest, Query
 from metering.api.operation import Content, Example, operation
 from metering.api.shapes import EXAMPLE_CUSTOMER, CamelAnswer, Instant, Number, StatedInstant
 from metering.billing.rhythm import UnknownTimeZone, zone
+from metering.csv_table import csv_table
 from metering.store.meters import find_meter
 from metering.store.usage_query import CUSTOMER_ID, SUBJECT, UsageQuery, UsageRow, query_usage
 from metering.store.windows import WindowSize
@@ -181,23 +180,17 @@ def _usage_query(slug: str, asked: MeterQuery | MeterQueryBody) -> UsageQuery:
 
 
 def _table(wanted: UsageQuery, rows: Sequence[UsageRow]) -> str:
-    """The rows as CSV (RFC 4180), a column for each group."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\r\n")
+    """The rows as CSV, a column for each group."""
     names = list(dict.fromkeys(wanted.group_by))
-    writer.writerow(["window_start", "window_end", *("customer_id" if n == CUSTOMER_ID else n for n in names), "value"])
-    for row in rows:
-        known = {**row.group_by, SUBJECT: row.subject, CUSTOMER_ID: row.customer_id}
-        groups = [_cell(known[name]) for name in names]
-        writer.writerow([_moment(row.window_start), _moment(row.window_end), *groups, format(row.value, "f")])
-    return text.getvalue()
+    head = ["window_start", "window_end", *("customer_id" if n == CUSTOMER_ID else n for n in names), "value"]
+    return csv_table(head, (_cells(row, names) for row in rows))
+
+
+def _cells(row: UsageRow, names: Sequence[str]) -> list[str]:
+    known = {**row.group_by, SUBJECT: row.subject, CUSTOMER_ID: row.customer_id}
+    groups = (known[name] or "" for name in names)
+    return [_moment(row.window_start), _moment(row.window_end), *groups, format(row.value, "f")]
 
 
 def _moment(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
-
-
-def _cell(value: str | None) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    text = value or ""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

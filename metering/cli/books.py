@@ -8,7 +8,7 @@ from flask.cli import AppGroup
 
 from metering.accounts.customers import find_customer
 from metering.billing.rhythm import zone
-from metering.cli.common import actor, current_metering, explained, json_option, print_json
+from metering.cli.common import actor, current_metering, explained, json_option, print_json, show_figures
 from metering.keeper import Keeper
 from metering.service import MeterUsage
 from metering.store import void as mending
@@ -82,8 +82,7 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(figures)
         return
-    for name, value in figures.items():
-        click.echo(f"{name.replace('_', ' '):<34} {value:>12,g}")
+    show_figures(figures)
 
 
 @click.command("verify")

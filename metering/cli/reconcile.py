@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from metering.cli.common import current_metering, explained, json_option, print_json
+from metering.cli.common import counted, current_metering, explained, json_option, print_json, show_figures
 from metering.runtime import Runtime
 from metering.stripe_sync.reconcile import Compared, Scope, reconcile
 from metering.stripe_sync.standing import stripe_standing
@@ -16,7 +16,9 @@ from metering.stripe_sync.standing import stripe_standing
 @click.command("status")
 @json_option
 def status(as_json: bool) -> None:
-    """Where reporting stands: what waits and why, who has no Stripe id, what the last comparison found."""
+    """Where reporting stands: what waits and why, who has no Stripe id or no subscription, what the last comparisons of
+    each customer found.
+    """
     runtime = current_metering().runtime
     with explained():
         found = _status(runtime)
@@ -26,10 +28,16 @@ def status(as_json: bool) -> None:
     click.echo(
         found["stopped"] or ("METERING_STRIPE is off" if runtime.settings.stripe == "off" else "reporting goes on")
     )
-    for name, value in found["figures"].items():
-        click.echo(f"{name.replace('_', ' '):<36} {value:>14,g}")
+    show_figures(found["figures"])
     for one in found["without_stripe_id"]:
-        click.echo(f"no Stripe id: {one['customer']} owes {one['units']} of {one['meter']} in {one['hours']} hours")
+        click.echo(f"no Stripe id: {one['customer']} owes {one['units']} of {one['meter']} in {counted(one, 'hour')}")
+    for one in found["without_subscription"]:
+        click.echo(
+            f"no subscription: {one['customer']} (plan {one['plan']}) used {one['units']} of {one['meter']} "
+            f"in {counted(one, 'hour')}, which nobody bills"
+        )
+    for one in found["parked"]:
+        click.echo(f"parked: {counted(one, 'row')} of {one['meter']}: {one['reason']}")
     for one in found["doubled"]:
         click.echo(f"billed twice: {one['customer']} has {' and '.join(one['subscriptions'])} (`stripe end-double`)")
     for one in found["differences"]:
@@ -46,6 +54,8 @@ def _status(runtime: Runtime) -> dict[str, Any]:
         "stopped": found.stopped.message if found.stopped else None,
         "figures": found.figures,
         "without_stripe_id": found.without_stripe_id,
+        "without_subscription": found.without_subscription,
+        "parked": found.parked,
         "doubled": [asdict(one) for one in found.doubled],
         "differences": [
             {
@@ -54,6 +64,7 @@ def _status(runtime: Runtime) -> dict[str, Any]:
                 "period": one.period_starts_at,
                 "causes": one.causes,
                 "done": one.done,
+                "needs_operator": one.needs_operator,
             }
             for one in found.differences
         ],

@@ -1,9 +1,9 @@
 """The pages: for users of a customer, rendered on the server, alive by htmx partials."""
 
-from metering.dashboard import keys, plan  # whose pages stand on the overview's blueprint
+from metering.dashboard import events, keys, plan, quickstart, usage  # whose pages stand on the overview's blueprint
 from metering.dashboard.login import blueprint as accounts
 from metering.dashboard.overview import blueprint as dashboard
 
-__all__ = ["BLUEPRINTS", "keys", "plan"]
+__all__ = ["BLUEPRINTS", "events", "keys", "plan", "quickstart", "usage"]
 
 BLUEPRINTS = (dashboard, accounts)

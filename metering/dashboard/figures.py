@@ -20,7 +20,7 @@ from metering.dashboard.faults import DATABASE_AWAY
 from metering.errors import IntakeUnavailable, UnknownCustomer
 from metering.extensions import db
 from metering.intake.values import MeterStanding, Span
-from metering.models import ApiKey, Customer, Level, MeterRow, PartitionRow, Period, PeriodTotal
+from metering.models import Customer, Level, MeterRow, PartitionRow, Period, PeriodTotal
 from metering.service import MeterUsage, Summary, usage_of
 from metering.store.state import touch
 
@@ -116,23 +116,13 @@ def _usage(catalog: Catalog, period: Period, meter: Meter, units: Decimal) -> Me
     return usage_of(catalog, period.plan, standing, period.ends_at)
 
 
-@dataclass(frozen=True, slots=True)
-class FirstSteps:
-    """How far a customer has come that uses nothing now: whether it ever did, and a key of its own by its prefix."""
-
-    used_before: bool
-    key_prefix: str | None
-
-
-def read_first_steps(access: Access) -> FirstSteps:
+def read_used_before(access: Access) -> bool:
     """While PostgreSQL is away nobody is told to begin: they may have long begun."""
-    found = from_database(lambda session: _first_steps(session, access.customer_id))
-    return found or FirstSteps(used_before=True, key_prefix=None)
+    return from_database(lambda session: used_before(session, access.customer_id)) is not False
 
 
-def _first_steps(session: Session, customer_id: int) -> FirstSteps:
+def used_before(session: Session, customer_id: int) -> bool:
+    """Whether a customer ever used anything; seats are taken by its members themselves."""
     totals = select(PeriodTotal.customer_id).join(MeterRow, MeterRow.id == PeriodTotal.meter_id)
-    used = session.scalar(totals.where(PeriodTotal.customer_id == customer_id, MeterRow.key != SEATS).limit(1))
-    keys = select(ApiKey.prefix).where(ApiKey.customer_id == customer_id, ApiKey.revoked_at.is_(None))
-    prefix = session.scalar(keys.order_by(ApiKey.id.desc()).limit(1))
-    return FirstSteps(used_before=used is not None, key_prefix=prefix)
+    mine = totals.where(PeriodTotal.customer_id == customer_id, MeterRow.key != SEATS)
+    return session.scalar(mine.limit(1)) is not None

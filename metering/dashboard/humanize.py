@@ -105,6 +105,11 @@ def day(at: datetime, zone: tzinfo = UTC) -> str:
     return f"{_month_day(local)}, {local.year}"
 
 
+def short_day(at: datetime, zone: tzinfo = UTC) -> str:
+    """ "Dec 1", in the given zone: where the year is clear."""
+    return _month_day(at.astimezone(zone))
+
+
 def period(start: datetime, end: datetime, zone: tzinfo = UTC) -> str:
     """The half-open [start, end): whole days by their first and last, "Nov 1 – 30, 2026"; others with their times."""
     first, last = start.astimezone(zone), end.astimezone(zone)

@@ -2,18 +2,21 @@
 
 from typing import cast
 
-from flask import Blueprint, Flask, Response, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Flask, make_response, redirect, render_template, url_for
 from flask.sansio.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
 from metering.accounts.users import customers_of
 from metering.billing.estimate import Estimate
-from metering.dashboard import notices, presenters, static_files
+from metering.billing.forecast import forecast
+from metering.dashboard import activity, notices, presenters, static_files
 from metering.dashboard.access import Access, current_metering, customer_page, customer_ref, logged_in_user
-from metering.dashboard.figures import Figures, from_database, read_estimate, read_figures, read_first_steps
+from metering.dashboard.figures import Figures, from_database, read_estimate, read_figures, read_used_before
+from metering.dashboard.fragments import fragment
+from metering.dashboard.history import Histories, History, read_history
 from metering.dashboard.remembered import Remembered
-from metering.dashboard.view_models import AlertsView, CustomerRef, Fragment, UsageView
+from metering.dashboard.view_models import AlertsView, CustomerRef, UsageView
 from metering.extensions import db, login
 from metering.limits.alerts import current_alerts
 from metering.models import Customer, User
@@ -27,6 +30,7 @@ MOST_LISTED = 100
 def _prepare(state: BlueprintSetupState) -> None:
     """What belongs to one app, not to this module."""
     state.app.extensions["metering_dashboard_memory"] = Remembered()
+    state.app.extensions["metering_dashboard_histories"] = Histories()
     static_files.version(cast(Flask, state.app))
 
 
@@ -59,14 +63,15 @@ def _all_customers(user: User) -> list[CustomerRef]:
 
 @customer_page
 def customer_overview(access: Access) -> ResponseReturnValue:
-    figures, bill = read_figures(access), read_estimate(access)
+    figures, bill, history = read_figures(access), read_estimate(access), read_history(access)
     view = presenters.overview(
         access,
         current_metering().runtime.catalog,
         figures,
-        usage=_usage(access, figures, bill),
+        usage=_usage(access, figures, bill, history),
         alerts=_alerts(access, figures),
-        estimate=presenters.estimate_view(access, bill),
+        estimate=presenters.estimate_view(access, bill, _expected(figures, bill, history)),
+        activity=activity.read(access),
     )
     return render_template("dashboard/overview.html", view=view, shell=presenters.shell(access))
 
@@ -74,40 +79,53 @@ def customer_overview(access: Access) -> ResponseReturnValue:
 @blueprint.get("/c/<customer_key>/live/usage")
 @customer_page
 def usage_cards(access: Access) -> ResponseReturnValue:
-    view = _usage(access, read_figures(access), read_estimate(access))
-    return _fragment(view) or make_response(render_template("dashboard/partials/usage_cards.html", usage=view))
+    view = _usage(access, read_figures(access), read_estimate(access), read_history(access))
+    return fragment(view) or make_response(render_template("dashboard/partials/usage_cards.html", usage=view))
 
 
 @blueprint.get("/c/<customer_key>/live/alerts")
 @customer_page
 def alerts(access: Access) -> ResponseReturnValue:
     view = _alerts(access, read_figures(access))
-    return _fragment(view) or make_response(render_template("dashboard/partials/alerts.html", alerts=view))
+    return fragment(view) or make_response(render_template("dashboard/partials/alerts.html", alerts=view))
 
 
 @blueprint.get("/c/<customer_key>/live/estimate")
 @customer_page
 def estimate(access: Access) -> ResponseReturnValue:
-    view = presenters.estimate_view(access, read_estimate(access))
-    return _fragment(view) or make_response(render_template("dashboard/partials/estimate.html", estimate=view))
+    figures, bill, history = read_figures(access), read_estimate(access), read_history(access)
+    view = presenters.estimate_view(access, bill, _expected(figures, bill, history))
+    return fragment(view) or make_response(render_template("dashboard/partials/estimate.html", estimate=view))
 
 
-def _fragment(view: Fragment) -> Response | None:
-    """204 for who has this very content already."""
-    return Response(status=204) if request.args.get("fingerprint") == view.fingerprint else None
+@blueprint.get("/c/<customer_key>/live/activity")
+@customer_page
+def live_activity(access: Access) -> ResponseReturnValue:
+    view = activity.read(access)
+    return fragment(view) or make_response(render_template("dashboard/partials/activity.html", activity=view))
 
 
-def _usage(access: Access, figures: Figures, bill: Estimate | None) -> UsageView:
-    metering = current_metering()
+def _usage(access: Access, figures: Figures, bill: Estimate | None, history: History | None) -> UsageView:
+    runtime = current_metering().runtime
     return presenters.usage_view(
         access,
-        metering.runtime.catalog,
+        runtime.catalog,
         figures,
         bill,
-        None if figures.used_anything else read_first_steps(access),
-        address=metering.settings.public_url or request.url_root,
-        now=metering.runtime.clock(),
+        history,
+        started=figures.used_anything or read_used_before(access),
+        now=runtime.clock(),
     )
+
+
+def _expected(figures: Figures, bill: Estimate | None, history: History | None) -> Estimate | None:
+    """The forecast of the bill; None while PostgreSQL is away."""
+    if bill is None or history is None:
+        return None
+    runtime = current_metering().runtime
+    levels = {one.meter: one.used for one in figures.summary.meters if runtime.catalog.meters[one.meter].is_level}
+    paces = {meter: history.pace(meter) for meter in history.used if meter not in levels}
+    return forecast(runtime.catalog, bill, paces, levels, now=runtime.clock())
 
 
 def _alerts(access: Access, figures: Figures) -> AlertsView:

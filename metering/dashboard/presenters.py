@@ -9,11 +9,15 @@ from metering.billing.estimate import Estimate
 from metering.billing.estimate import EstimateLine as BillLine
 from metering.billing.pricing import PricedLine
 from metering.billing.rhythm import zone
-from metering.catalog import Catalog
+from metering.catalog import Catalog, Meter
+from metering.clock import MICROSECOND
 from metering.dashboard import humanize, quantities
 from metering.dashboard.access import Access
-from metering.dashboard.figures import Figures, FirstSteps
+from metering.dashboard.figures import Figures
+from metering.dashboard.history import History
+from metering.dashboard.outlook import Outlook
 from metering.dashboard.view_models import (
+    ActivityView,
     AlertsView,
     EstimateLine,
     EstimateOutage,
@@ -32,8 +36,6 @@ from metering.dashboard.view_models import (
 from metering.models import ApiKey
 from metering.service import MeterUsage
 
-SAMPLE_PATH = "/api/v1/sample/ping"
-
 
 def shell(access: Access) -> ShellView:
     as_operator = access.role is None
@@ -48,6 +50,7 @@ def overview(
     usage: UsageView,
     alerts: AlertsView,
     estimate: EstimateView | EstimateOutage,
+    activity: ActivityView,
 ) -> OverviewView:
     span = figures.summary.period
     return OverviewView(
@@ -60,6 +63,7 @@ def overview(
         usage=usage,
         alerts=alerts,
         estimate=estimate,
+        activity=activity,
     )
 
 
@@ -76,24 +80,23 @@ def usage_view(
     catalog: Catalog,
     figures: Figures,
     bill: Estimate | None,
-    first_steps: FirstSteps | None,
+    history: History | None,
     *,
-    address: str,
+    started: bool,
     now: datetime,
 ) -> UsageView:
-    """The cards. `first_steps` is None for a customer that uses something; `bill` while PostgreSQL is away."""
+    """The cards. `bill` and `history` are None while PostgreSQL is away; `started`: something was used, once."""
     costs = overage_costs(bill)
-    started = first_steps is None or first_steps.used_before
+    outlook = Outlook(figures.summary.period, history, zone(access.timezone), now)
     return UsageView(
         customer_key=access.customer_key,
         cards=tuple(
-            usage_card(catalog, figures.summary.plan, one, costs.get(one.meter), now)
+            usage_card(catalog, figures.summary.plan, one, costs.get(one.meter), outlook)
             for one in figures.summary.meters
             if catalog.meters[one.meter].counts_live and _concerns(catalog, one)
         ),
         has_usage=started,
         stale_text=None if figures.live else stale_text(figures.as_of, zone(access.timezone)),
-        sample_command=None if started else sample_command(address, first_steps.key_prefix if first_steps else None),
     )
 
 
@@ -103,9 +106,11 @@ def _concerns(catalog: Catalog, usage: MeterUsage) -> bool:
     return bool(usage.meter not in catalog.made_at_run_time or usage.used or usage.held or usage.limit is not None)
 
 
-def usage_card(catalog: Catalog, plan: str, usage: MeterUsage, cost: str | None, now: datetime) -> UsageCard:
+def usage_card(catalog: Catalog, plan: str, usage: MeterUsage, cost: str | None, outlook: Outlook) -> UsageCard:
     meter, price = catalog.meters[usage.meter], catalog.price(plan, usage.meter)
     percent = percent_of(usage.used, usage.limit)
+    forecast, alarms = outlook.forecast(meter, usage) or (None, False)
+    all_included = quantities.all_included(meter, price, usage.limit, usage.limit_mode)
 
     def texts(quantity: Decimal | None) -> tuple[str | None, str | None]:
         if quantity is None:
@@ -127,7 +132,7 @@ def usage_card(catalog: Catalog, plan: str, usage: MeterUsage, cost: str | None,
             included=quantities.included_quantity(meter, price),
             held=usage.held,
         ),
-        state=state_for(percent),
+        state="ok" if _is_the_only_one(meter, usage) else state_for(percent),
         kind="level" if meter.is_level else "resets",
         limit_kind=cast(LimitKind, usage.limit_mode),
         limit=limit,
@@ -141,11 +146,20 @@ def usage_card(catalog: Catalog, plan: str, usage: MeterUsage, cost: str | None,
         percent=percent,
         percent_text=None if percent is None else humanize.percent(percent),
         resets_at=usage.resets_at,
-        resets_text=None if usage.resets_at is None else f"Resets {humanize.relative(usage.resets_at, now)}",
-        overage_cost=cost,
+        resets_text=None if usage.resets_at is None else f"Resets {humanize.relative(usage.resets_at, outlook.now)}",
+        overage_cost=None if all_included else cost,
         overshoot=usage.limit is not None and usage.used > usage.limit,
+        forecast=forecast,
+        forecast_alarms=alarms,
+        spark=outlook.spark(meter),
+        all_included=all_included,
         icon=icon_for(meter.key),
     )
+
+
+def _is_the_only_one(meter: Meter, usage: MeterUsage) -> bool:
+    """The one seat of a plan is taken by whoever looks: that it is full is how it is meant."""
+    return meter.is_level and usage.limit == usage.used == 1
 
 
 def overage_costs(bill: Estimate | None) -> dict[str, str]:
@@ -159,16 +173,13 @@ def stale_text(as_of: datetime | None, where: tzinfo) -> str:
     return "Last known figures" + ("" if as_of is None else f", of {humanize.moment(as_of, where)}")
 
 
-def sample_command(address: str, key_prefix: str | None) -> str:
-    """A first call to copy. Of a key nothing but its prefix is known, so the rest is left to fill in."""
-    secret = f"{key_prefix}…" if key_prefix else "YOUR_API_KEY"
-    return f'curl -H "Authorization: Bearer {secret}" {address.rstrip("/")}{SAMPLE_PATH}'
-
-
 # -- the bill so far ---------------------------------------------------------------------------------------------------
 
 
-def estimate_view(access: Access, bill: Estimate | None) -> EstimateView | EstimateOutage:
+def estimate_view(
+    access: Access, bill: Estimate | None, expected: Estimate | None = None
+) -> EstimateView | EstimateOutage:
+    """`expected`: the forecast of the bill, where there is one."""
     if bill is None:
         return EstimateOutage(access.customer_key, "The bill so far can’t be read right now. It comes back by itself.")
     where = zone(access.timezone)
@@ -182,6 +193,8 @@ def estimate_view(access: Access, bill: Estimate | None) -> EstimateView | Estim
         total=humanize.money(bill.total, bill.currency),
         currency=bill.currency,
         as_of_text=humanize.moment(bill.as_of, where),
+        forecast=humanize.money(expected.total, bill.currency) if expected else None,
+        forecast_text=f"expected by {humanize.day(bill.ends_at - MICROSECOND, where)}" if expected else None,
     )
 
 

@@ -54,6 +54,12 @@ def included_quantity(meter: Meter, price: Price | None) -> Decimal | None:
     return price.included * price.size
 
 
+def all_included(meter: Meter, price: Price | None, limit: Decimal | None, mode: str) -> bool:
+    """Whether a hard limit ends before anything costs: then no figure of what is included says more than the limit."""
+    included = included_quantity(meter, price)
+    return mode == "hard" and limit is not None and included is not None and limit <= included
+
+
 def included_text(meter: Meter, price: Price | None) -> str | None:
     quantity = included_quantity(meter, price)
     if quantity is not None:

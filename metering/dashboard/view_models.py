@@ -98,6 +98,14 @@ def icon_for(meter: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Spark:
+    """A small chart: a bar a day, each 0–100 percent of the highest; `text` says it."""
+
+    bars: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class UsageCard:
     """One meter. Texts come in pairs: as people read them ("12.4K"), and exact with the unit ("12,431 calls")."""
 
@@ -128,6 +136,12 @@ class UsageCard:
     overshoot: bool = False
     """More was used than the limit allows, because a running call used more than it reserved."""
     forecast: str | None = None
+    """A whole phrase: "About 24.1K by Nov 30"."""
+    forecast_alarms: bool = False
+    """It says that a limit will be reached."""
+    spark: Spark | None = None
+    all_included: bool = False
+    """What the limit allows costs nothing: there is no usage beyond what is included."""
     icon: str = "gauge"
 
 
@@ -139,8 +153,6 @@ class UsageView(Fragment):
     cards: tuple[UsageCard, ...]
     has_usage: bool = True
     stale_text: str | None = None
-    sample_command: str | None = None
-    """A command to copy, shown to a customer that has sent nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +197,10 @@ class EstimateLine:
     amount: str
     meter: str | None = None
 
+    @property
+    def price_text(self) -> str:
+        return f"{self.unit_price} beyond {self.included}" if self.included != "0" else self.unit_price
+
 
 @dataclass(frozen=True, slots=True)
 class EstimateView(Fragment):
@@ -198,6 +214,9 @@ class EstimateView(Fragment):
     total: str
     currency: str
     as_of_text: str
+    forecast: str | None = None
+    """The total at the period's end, if usage goes on as it does."""
+    forecast_text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +225,29 @@ class EstimateOutage(Fragment):
 
     customer_key: str
     outage_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityRow:
+    """An event that was counted lately."""
+
+    id: str
+    at: datetime
+    at_text: str
+    meter: str
+    quantity: str
+    what: str
+    """Where it came from: the path that was called, else the source."""
+    icon: str
+    voided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityView(Fragment):
+    """The newest events; `rows` is None while PostgreSQL is away."""
+
+    customer_key: str
+    rows: tuple[ActivityRow, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +263,7 @@ class OverviewView:
     usage: UsageView
     alerts: AlertsView
     estimate: EstimateView | EstimateOutage | None = None
+    activity: ActivityView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,18 +332,44 @@ class UserRef:
 
 @dataclass(frozen=True, slots=True)
 class NavItem:
-    """A page of a customer; its endpoint takes `customer_key`."""
+    """A page of a customer; its endpoint takes `customer_key`. Those of one group stand under its heading."""
 
     label: str
     icon: str
     endpoint: str
+    group: str = ""
+
+    @property
+    def place(self) -> int:
+        return GROUPS.index(self.group)
+
+    def is_shown_at(self, endpoint: str) -> bool:
+        """Whether the page at `endpoint` is this one, or one below it ("dashboard.events", "dashboard.events_one")."""
+        return endpoint == self.endpoint or endpoint.startswith(f"{self.endpoint}_")
 
 
+GROUPS = ("", "Usage", "Billing", "Manage")
 NAVIGATION = (
     NavItem("Overview", "gauge", "dashboard.overview"),
-    NavItem("Plan", "receipt", "dashboard.plan"),
-    NavItem("API keys", "key", "dashboard.keys"),
+    NavItem("Quick start", "rocket", "dashboard.quickstart"),
+    NavItem("Usage", "chart-bar", "dashboard.usage", "Usage"),
+    NavItem("Events", "list-details", "dashboard.events", "Usage"),
+    NavItem("Plan", "receipt", "dashboard.plan", "Billing"),
+    NavItem("API keys", "key", "dashboard.keys", "Manage"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class MenuItem:
+    """A page of the user's own, whatever the customer. `operators`: theirs alone."""
+
+    label: str
+    icon: str
+    endpoint: str
+    operators: bool = False
+
+
+USER_MENU: tuple[MenuItem, ...] = (MenuItem("Operators’ console", "gauge", "operator.home", operators=True),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,5 +380,6 @@ class ShellView:
     customer: CustomerRef
     customers: tuple[CustomerRef, ...] = ()
     navigation: tuple[NavItem, ...] = NAVIGATION
+    menu: tuple[MenuItem, ...] = USER_MENU
     as_operator: bool = False
     """The user is no member: an operator who looks, and changes nothing."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 from flask import request, url_for
 from flask.typing import ResponseReturnValue
@@ -19,6 +19,7 @@ from metering.billing.rhythm import zone
 from metering.catalog import Catalog
 from metering.dashboard import humanize, presenters
 from metering.dashboard.access import current_metering
+from metering.dashboard.outlook import Outlook
 from metering.dashboard.view_models import KeyView, UsageCard
 from metering.errors import IntakeUnavailable, UnknownCustomer
 from metering.extensions import db
@@ -206,7 +207,7 @@ def _rows(session: Session, runtime: Runtime, found: Sequence[Customer], lacking
 
 def _view(session: Session, runtime: Runtime, found: Customer) -> CustomerView:
     catalog, now, where = runtime.catalog, runtime.clock(), zone(found.timezone)
-    cards, fault = _cards(found.key, catalog, now)
+    cards, fault = _cards(found.key, catalog, where, now)
     periods = session.scalars(
         select(Period).where(Period.customer_id == found.id, Period.ends_at > now).order_by(Period.starts_at).limit(2)
     ).all()
@@ -252,11 +253,12 @@ def _view(session: Session, runtime: Runtime, found: Customer) -> CustomerView:
     )
 
 
-def _cards(key: str, catalog: Catalog, now: datetime) -> tuple[tuple[UsageCard, ...], str]:
+def _cards(key: str, catalog: Catalog, where: tzinfo, now: datetime) -> tuple[tuple[UsageCard, ...], str]:
     """The live figures; none, and why, while they cannot be read."""
     try:
         summary = current_metering().summary(key)
     except (IntakeUnavailable, UnknownCustomer) as error:
         return (), error.message
     used = [one for one in summary.meters if one.used or one.held or one.limit is not None]
-    return tuple(presenters.usage_card(catalog, summary.plan, one, None, now) for one in used), ""
+    outlook = Outlook(summary.period, None, where, now)
+    return tuple(presenters.usage_card(catalog, summary.plan, one, None, outlook) for one in used), ""

@@ -35,6 +35,9 @@ MAX_FILTER_VALUES = 1_000
 UTC_ZONE = ZoneInfo("UTC")
 SUBJECT = RESERVED_DIMENSION
 CUSTOMER_ID = "customerId"
+KEY_ID = "keyId"
+"""The API key that an event came by; rollups know nothing of it."""
+
 CUSTOMER_NAMES = (SUBJECT, CUSTOMER_ID)
 """Both are the customer's key: usage has no other subject."""
 
@@ -44,8 +47,8 @@ class UsageQuery:
     """What is asked of a meter between `from_` (None: its first event) and `to` (None: now), which is not included.
 
     `customers` are keys; None means all. `group_by` names declared dimensions of the meter, other top-level properties
-    of its events, "subject" or "customerId". `filters` holds the values of such names that count; an empty text stands
-    for events without one. Values are text as `intake.event.group_of` writes them.
+    of its events, "keyId", "subject" or "customerId". `filters` holds the values of such names that count; an empty
+    text stands for events without one. Values are text as `intake.event.group_of` writes them.
     """
 
     meter: Meter

@@ -19,6 +19,9 @@
     if (event.key === "Escape") for (const menu of openMenus()) leave(menu);
   });
 
+  // On a phone the pages are a row that scrolls: the one that is shown must be in sight.
+  document.querySelector(".nav-main [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
   // What a form's answer shows once: a reload is to ask for the page, not to send the form again.
   if (document.querySelector("[data-once]")) history.replaceState(null, "", location.href);
 

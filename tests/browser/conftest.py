@@ -16,6 +16,7 @@ from metering.service import Metering
 from tests.browser.gate import browser_path
 from tests.factories.people import PASSWORD
 
+SERIOUS = ("serious", "critical")
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -91,3 +92,15 @@ def visit(browser: Browser, site: str) -> Iterator[Visit]:
 def axe() -> str:
     root = Path(__file__).resolve().parents[2]
     return (root / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8")
+
+
+def serious(page: Page, axe: str) -> list[str]:
+    """What of the page that is open keeps somebody from using it."""
+    page.evaluate(axe)
+    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{page.url}: {fault['id']}: {node['target']}"
+        for fault in result["violations"]
+        for node in fault["nodes"]
+        if fault["impact"] in SERIOUS
+    ]

@@ -9,7 +9,6 @@ from playwright.sync_api import Locator, Page, expect
 from sqlalchemy import update
 
 from metering.models import Customer, User
-from tests.browser.conftest import Visit
 from tests.factories.people import make_user
 from tests.factories.world import World
 
@@ -17,7 +16,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
 
 SOON_MS = 3_000
 FREE_CALLS = 1_000
-SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture
@@ -147,31 +145,3 @@ def test_a_phone_shows_each_page_without_scrolling_sideways(world, acme, visit, 
     page.goto(path)
     width = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width[0] <= width[1]
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(world, acme, visit: Visit, axe, theme):
-    lively(world)
-    world.key(acme)
-    outside = visit.page(color_scheme=theme)
-    found = serious(outside, axe)
-    page = visit.logged_in(color_scheme=theme)
-    for path in ("/c/acme/", "/c/acme/keys"):
-        page.goto(path)
-        found += serious(page, axe)
-    page.get_by_label("Name").fill("By axe")
-    page.get_by_role("button", name="Create key").click()
-    found += serious(page, axe)
-    assert found == []
-    assert visit.faults == []
-
-
-def serious(page: Page, axe: str) -> list[str]:
-    page.evaluate(axe)
-    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [
-        f"{page.url}: {fault['id']}: {node['target']}"
-        for fault in result["violations"]
-        for node in fault["nodes"]
-        if fault["impact"] in SERIOUS
-    ]

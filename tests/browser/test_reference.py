@@ -5,8 +5,7 @@ from flask import Flask
 from playwright.sync_api import Locator, Page, expect
 
 from metering.api.openapi import routes
-from tests.browser.conftest import Visit
-from tests.browser.test_dashboard import serious
+from tests.browser.conftest import Visit, serious
 
 pytestmark = pytest.mark.browser
 

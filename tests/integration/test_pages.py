@@ -21,8 +21,8 @@ from tests.factories.people import Visitor, make_user
 from tests.factories.world import World
 
 HOSTILE = "<script>alert(1)</script>"
-PAGES = ("/c/acme/", "/c/acme/keys")
-PARTIALS = ("/c/acme/live/usage", "/c/acme/live/alerts", "/c/acme/live/estimate")
+PAGES = ("/c/acme/", "/c/acme/keys", "/c/acme/quickstart")
+PARTIALS = ("/c/acme/live/usage", "/c/acme/live/alerts", "/c/acme/live/estimate", "/c/acme/live/activity")
 SECRET = re.compile(r'id="new-key">(mk_[^<]+)<')
 FINGERPRINT = re.compile(r"fingerprint=([0-9a-f]{16})")
 
@@ -100,7 +100,7 @@ def test_access_ends_with_the_membership(world, owner, acme):
     assert owner.open("/c/acme/").status_code == 200
     world.session.delete(world.session.scalars(select(Membership)).one())
     world.session.commit()
-    assert [owner.open(path).status_code for path in PAGES + PARTIALS] == [404] * 5
+    assert [owner.open(path).status_code for path in PAGES + PARTIALS] == [404] * len(PAGES + PARTIALS)
 
 
 def test_the_switcher_names_ones_own_customers_only(app, world, acme):
@@ -156,14 +156,10 @@ def test_usage_beyond_what_is_included_costs_and_the_bill_says_so(world, owner, 
     assert "$51.43" in bill  # $49 for the plan, $2.43 for the calls
 
 
-def test_a_new_customer_is_shown_the_first_call(world, owner, acme):
-    assert "Bearer YOUR_API_KEY" in owner.open("/c/acme/live/usage").text
-    made = world.key(acme)
+def test_a_new_customer_is_led_to_the_quick_start(world, owner, acme):
     first = owner.open("/c/acme/live/usage").text
     assert "Nothing used yet" in first
-    assert f"Bearer {made.prefix}…" in first
-    assert "http://localhost/api/v1/sample/ping" in first
-    assert made.secret not in first
+    assert 'href="/c/acme/quickstart"' in first
     world.record(world.event())
     assert "Nothing used yet" not in owner.open("/c/acme/live/usage").text
 

@@ -20,7 +20,7 @@ HOSTILE = '<script>alert("x")</script>'
 def render():
     app = Flask("templates", root_path=str(ROOT), template_folder="templates", static_folder="static")
     app.jinja_env.globals["csrf_token"] = lambda: "token"
-    for name in ("overview", "usage_cards", "alerts", "estimate", "keys"):
+    for name in ("overview", "usage_cards", "alerts", "estimate", "keys", "quickstart"):
         app.add_url_rule(f"/c/<customer_key>/{name}", f"dashboard.{name}", lambda customer_key: "")
 
     def rendered(source: str, **values) -> str:
@@ -147,11 +147,10 @@ def test_a_fragment_asks_again_with_its_own_fingerprint(render):
 
 
 def test_a_customer_without_usage_is_told_what_to_do(render):
-    usage = UsageView("acme", (), has_usage=False, sample_command="curl <address>")
+    usage = UsageView("acme", (), has_usage=False)
     html = render("{% include 'dashboard/partials/usage_cards.html' %}", usage=usage)
     assert "Nothing used yet" in html
-    assert "curl &lt;address&gt;" in html
-    assert 'href="/c/acme/keys"' in html
+    assert 'href="/c/acme/quickstart"' in html
 
 
 def test_fields_tie_label_help_and_error_together(render):

@@ -27,7 +27,12 @@ WITH parts AS (
         CASE WHEN CAST(:by_customer AS boolean) THEN e.customer_id END,
         CASE WHEN CAST(:by_group AS boolean) THEN e.grp END,
         -- As `intake.event.group_of` writes what is declared.
-        (SELECT jsonb_object_agg(name, left(e.properties ->> name, :longest)) FROM unnest(CAST(:undeclared AS text[])) AS name),
+        (
+            SELECT jsonb_object_agg(
+                name, CASE name WHEN 'keyId' THEN e.key_id::text ELSE left(e.properties ->> name, :longest) END
+            )
+            FROM unnest(CAST(:undeclared AS text[])) AS name
+        ),
         -- A number and the text of it are one value, however many zeros end it.
         CASE jsonb_typeof(e.properties #> CAST(:value_path AS text[]))
             WHEN 'number' THEN trim_scale(CAST(e.properties #>> CAST(:value_path AS text[]) AS numeric))::text

@@ -1,0 +1,100 @@
+"""The way to the first call: what to do next, in commands that work, ticked off as it is done."""
+
+from dataclasses import dataclass
+
+from flask import make_response, render_template, request
+from flask.typing import ResponseReturnValue
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from metering.dashboard import presenters
+from metering.dashboard.access import Access, current_metering, customer_page
+from metering.dashboard.figures import from_database, used_before
+from metering.dashboard.fragments import fragment
+from metering.dashboard.overview import blueprint
+from metering.dashboard.view_models import Fragment
+from metering.models import ApiKey
+
+__all__ = ["blueprint"]
+
+SAMPLE_PATH = "/api/v1/sample/ping"
+USAGE_PATH = "/api/v1/usage"
+PLACEHOLDER = "YOUR_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Steps(Fragment):
+    """How far a customer has come. `key_prefix` is that of its newest key that works; None where it has none."""
+
+    customer_key: str
+    key_prefix: str | None
+    key_used: bool
+    counted: bool
+    plan_name: str
+    may_manage: bool
+
+    @property
+    def done(self) -> int:
+        return (self.key_prefix is not None) + self.key_used + self.counted
+
+
+@blueprint.get("/c/<customer_key>/quickstart")
+@customer_page
+def quickstart(access: Access) -> ResponseReturnValue:
+    address = (current_metering().settings.public_url or request.url_root).rstrip("/")
+    steps = _steps(access)
+    return render_template(
+        "dashboard/quickstart.html",
+        steps=steps,
+        shell_lines=shell_lines(address),
+        python_lines=python_lines(address),
+        usage_lines=usage_lines(address),
+        shell=presenters.shell(access),
+    )
+
+
+@blueprint.get("/c/<customer_key>/live/quickstart")
+@customer_page
+def live_quickstart(access: Access) -> ResponseReturnValue:
+    steps = _steps(access)
+    return fragment(steps) or make_response(render_template("dashboard/partials/quickstart.html", steps=steps))
+
+
+def shell_lines(address: str) -> str:
+    """A first call. Of a key nothing but its prefix is kept, so the reader puts it in once."""
+    return f'export METERING_KEY={PLACEHOLDER}\ncurl -i -H "Authorization: Bearer $METERING_KEY" {address}{SAMPLE_PATH}'
+
+
+def usage_lines(address: str) -> str:
+    return f'curl -H "Authorization: Bearer $METERING_KEY" {address}{USAGE_PATH}'
+
+
+def python_lines(address: str) -> str:
+    return "\n".join(
+        (
+            "import os",
+            "import requests",
+            "",
+            'headers = {"Authorization": "Bearer " + os.environ["METERING_KEY"]}',
+            f'answer = requests.get("{address}{SAMPLE_PATH}", headers=headers)',
+            "answer.raise_for_status()",
+            'left = answer.headers["X-RateLimit-Remaining"]',
+            'print(answer.json(), left, "left")',
+        )
+    )
+
+
+def _steps(access: Access) -> Steps:
+    """While PostgreSQL is away nobody is told to begin: they may have long begun."""
+    key, used, counted = from_database(lambda session: _read(session, access.customer_id)) or ("", True, True)
+    name = presenters.plan_name(current_metering().runtime.catalog, access.plan)
+    return Steps(access.customer_key, key, used, counted, name, access.may_manage_keys)
+
+
+def _read(session: Session, customer_id: int) -> tuple[str | None, bool, bool]:
+    """The prefix of the newest key that works, whether any key was ever used, and whether anything was counted."""
+    keys = select(ApiKey.prefix).where(ApiKey.customer_id == customer_id, ApiKey.revoked_at.is_(None))
+    prefix = session.scalar(keys.order_by(ApiKey.id.desc()).limit(1))
+    used = select(ApiKey.id).where(ApiKey.customer_id == customer_id, ApiKey.last_used_at.is_not(None))
+    counted = used_before(session, customer_id)
+    return prefix, counted or session.scalar(used.limit(1)) is not None, counted
