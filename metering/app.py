@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from metering import api, cli, dashboard, webhooks
+from metering import api, cli, dashboard, operator, webhooks
 from metering.accounts import login as accounts_login
 from metering.api.bodies import InvalidRequest
 from metering.clock import Clock, utc_now
@@ -80,7 +80,7 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     _bind_extensions(app)
     _refuse_demo_in_production(runtime)
     metering = Metering(app, settings=settings, clock=clock, runtime=runtime)
-    for blueprint in (*api.BLUEPRINTS, *dashboard.BLUEPRINTS, webhooks.blueprint, health):
+    for blueprint in (*api.BLUEPRINTS, *dashboard.BLUEPRINTS, operator.blueprint, webhooks.blueprint, health):
         app.register_blueprint(blueprint)
     app.cli.add_command(cli.commands)
     _answer_errors(app, metering)

@@ -1,18 +1,25 @@
 """Is it alive, is it ready, and what does it do: `/healthz`, `/readyz`, `/metrics`."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from flask import Blueprint, Response, current_app
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from redis.exceptions import RedisError
+from rq import Worker
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
+from metering import queues
 from metering.intake import scripts
 from metering.problems import to_json
 from metering.runtime import Runtime
 from metering.service import Metering
 from metering.store.status import flow
+from metering.stripe_sync import inbound
+from metering.stripe_sync.reporting import stripe_status
+from metering.stripe_sync.standing import last_accepted_age_seconds
 from metering.stripe_sync.stops import stop_of
 
 blueprint = Blueprint("health", __name__)
@@ -95,6 +102,45 @@ def _config(runtime: Runtime, name: str) -> str | None:
     return value.decode() if isinstance(value, bytes) else value
 
 
+STRIPE_GAUGES = {
+    "owed_hours": "Hours that are over and changed, which no row tells Stripe of yet",
+    "pending": "Rows that wait to be sent to Stripe",
+    "doubtful": "Rows of which nobody knows yet whether Stripe counted them",
+    "parked": "Rows that Stripe refused and that nobody has decided on",
+    "accepted_last_day": "Rows that Stripe accepted within a day",
+    "stopped": "1 while nothing is sent because Stripe refuses the key",
+    "events_failed": "Webhook events that were given up",
+    "events_waiting": "Webhook events that wait to be followed",
+}
+"""Of what `status` shows, what is worth watching."""
+
+
+def stripe_gauges(runtime: Runtime, session: Session) -> Iterator[tuple[str, float, str]]:
+    """Name, value and meaning; none with METERING_STRIPE=off."""
+    if runtime.settings.stripe == "off":
+        return
+    figures = stripe_status(runtime, session)
+    figures |= {f"stripe_{name}": float(value) for name, value in inbound.counts(session).items()}
+    for name, meaning in STRIPE_GAUGES.items():
+        yield f"stripe_{name}", figures.get(f"stripe_{name}", 0.0), meaning
+    age = last_accepted_age_seconds(session, runtime)
+    if age is not None:
+        yield "stripe_last_accepted_age_seconds", age, "How long ago Stripe accepted a row last"
+
+
+def add_queue_gauges(runtime: Runtime, registry: CollectorRegistry) -> None:
+    """Jobs by queue and state; nothing while the queue's Redis is away."""
+    try:
+        found, working = queues.lengths(runtime.queue_redis), Worker.count(connection=runtime.queue_redis)
+    except RedisError:
+        return
+    jobs = Gauge("metering_queue_jobs", "Jobs of RQ", ["queue", "state"], registry=registry)
+    for one in found:
+        for state in ("waiting", "running", "failed", "scheduled"):
+            jobs.labels(one.name, state).set(getattr(one, state))
+    Gauge("metering_queue_workers", "Workers of RQ", registry=registry).set(working)
+
+
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """What operators watch, in Prometheus' text format, read at the moment it is asked for."""
@@ -102,6 +148,8 @@ def metrics() -> Response:
     registry = CollectorRegistry()
     with runtime.transaction() as session:
         state = flow(session, runtime.redis, now=runtime.clock())
-    for name, value, help_text in state.gauges():
+        at_stripe = stripe_gauges(runtime, session)
+    for name, value, help_text in (*state.gauges(), *at_stripe):
         Gauge(f"metering_{name}", help_text, registry=registry).set(value)
+    add_queue_gauges(runtime, registry)
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

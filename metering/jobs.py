@@ -11,10 +11,12 @@ from functools import lru_cache
 import structlog
 from sqlalchemy import text
 
+from metering import verification
 from metering.accounts import credentials
 from metering.accounts.in_force import put_in_force
 from metering.billing.periods import close_periods, customers_without_next, ensure_periods
 from metering.notify import mail
+from metering.queues import MAX_JOB_SECONDS, QUEUE
 from metering.runtime import Runtime, build_runtime
 from metering.settings import load_settings
 from metering.store import accruals, schema
@@ -24,11 +26,11 @@ from metering.stripe_sync import processing, reconcile, reporting
 from metering.stripe_sync.gateway import KeyRefused, StripeFailed
 from metering.stripe_sync.history import forget_old
 
-QUEUE = "metering"
 PERIODS_LOCK = 0x70657269
-MAX_JOB_SECONDS = 300
 RECONCILE_SECONDS = 15.0
 """A comparison of many customers takes long at Stripe's rate, and goes on in the next round: other jobs wait."""
+
+__all__ = ["MAX_JOB_SECONDS", "QUEUE", "SCHEDULE"]
 
 log = structlog.get_logger("metering.jobs")
 
@@ -126,6 +128,16 @@ def reconcile_with_stripe() -> int:
     except (StripeFailed, KeyRefused) as error:
         log.warning("stripe_unavailable", detail=error.message)  # it goes on there in the next round
         return 0
+
+
+def compare_customer(run_id: int) -> None:
+    """Make a comparison with Stripe that an operator asked for."""
+    reconcile.go_on(runtime(), run_id)
+
+
+def run_verification(run_id: int) -> bool:
+    """Make the checks that an operator asked for; whether all of them hold."""
+    return verification.carry_out(runtime(), run_id)
 
 
 def send_mails() -> int:

@@ -86,6 +86,7 @@ class Keeper:
             self.rebuild(partition)
         if drained.stored.faults:
             log.warning("set_aside", messages=len(drained.stored.faults))
+        runtime.tally.drained(drained.stored.fresh, now)
         return drained.stored.fresh + drained.stored.corrections + int(drained.busy)
 
     def rebuild(self, partition: int, *, force: bool = False) -> None:

@@ -21,6 +21,7 @@ from metering.clock import Clock, utc_now
 from metering.embedded import Addresses, Embedded
 from metering.errors import ConfigurationError
 from metering.intake.admission import Intake
+from metering.intake.tally import Tally
 from metering.settings import Settings
 from metering.store.live_catalog import LiveCatalog
 
@@ -65,7 +66,13 @@ class Runtime:
     @cached_property
     def intake(self) -> Intake:
         settings = self.settings
-        return Intake(self.redis, self.live_catalog.meters, settings.partitions, settings.lease_seconds)
+        return Intake(
+            self.redis, self.live_catalog.meters, settings.partitions, settings.lease_seconds, tally=self.tally
+        )
+
+    @cached_property
+    def tally(self) -> Tally:
+        return Tally(self.queue_redis)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -74,6 +81,7 @@ class Runtime:
             yield session
 
     def close(self) -> None:
+        self.tally.close()
         self.engine.dispose()
         self.redis.close()
         self.queue_redis.close()

@@ -8,9 +8,9 @@ import structlog
 from flask import Blueprint, Response, current_app, request
 from pydantic import SecretStr
 from redis.exceptions import RedisError
-from rq import Queue
 from werkzeug.exceptions import NotFound
 
+from metering.queues import enqueue
 from metering.service import Metering
 from metering.stripe_sync import inbound
 from metering.stripe_sync.webhooks import mode_of, receive, why_not_ours
@@ -18,8 +18,7 @@ from metering.stripe_sync.webhooks import mode_of, receive, why_not_ours
 MAX_BODY_BYTES = 1024 * 1024
 """Stripe's snapshot events carry a whole object: some dozens of kilobytes."""
 
-QUEUE, JOB = "metering", "metering.jobs.process_stripe_event"
-MAX_JOB_SECONDS = 300
+JOB = "metering.jobs.process_stripe_event"
 
 blueprint = Blueprint("webhooks", __name__, url_prefix="/webhooks")
 
@@ -58,9 +57,8 @@ def _take_in(secret: SecretStr | None, *, thin: bool) -> Response:
 
 
 def _enqueue(row_id: int) -> None:
-    queue_redis = _metering().runtime.queue_redis
     try:
-        Queue(QUEUE, connection=queue_redis).enqueue(JOB, row_id, job_timeout=MAX_JOB_SECONDS, result_ttl=0)
+        enqueue(_metering().runtime.queue_redis, JOB, row_id)
     except RedisError as error:
         log.warning("stripe_event_not_enqueued", row=row_id, detail=str(error))  # the sweep finds it
 

@@ -5,21 +5,19 @@ from decimal import Decimal
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy import select
 
 from metering.accounts.customers import find_customer
 from metering.billing.rhythm import zone
 from metering.cli.common import actor, current_metering, explained, json_option, print_json, show_figures
 from metering.keeper import Keeper
-from metering.models import SetAside
 from metering.service import MeterUsage
 from metering.store import void as mending
 from metering.store.status import flow
-from metering.store.verify import Check, verify
+from metering.store.verify import Check
 from metering.store.verify import as_json as checks_as_json
 from metering.stripe_sync import inbound
 from metering.stripe_sync.reporting import stripe_status
-from metering.stripe_sync.verify import verify_stripe
+from metering.verification import check_all
 
 
 def register(commands: AppGroup) -> None:
@@ -93,9 +91,7 @@ def verify_command(as_json: bool) -> None:
     """Prove that the books agree. Exit status 0 only when all of them do."""
     runtime = current_metering().runtime
     with explained():
-        checks = verify(runtime.engine, runtime.redis)
-        if (at_stripe := verify_stripe(runtime)) is not None:
-            checks.append(at_stripe)
+        checks = check_all(runtime)
     if as_json:
         print_json(checks_as_json(checks))
     else:
@@ -175,7 +171,7 @@ def list_set_aside(as_json: bool) -> None:
     """Messages that wait for a decision, oldest first."""
     runtime = current_metering().runtime
     with explained(), runtime.transaction() as session:
-        waiting = session.scalars(select(SetAside).where(SetAside.resolved_at.is_(None)).order_by(SetAside.id)).all()
+        waiting = mending.waiting_messages(session)
     rows = [
         {
             "id": one.id,

@@ -6,21 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 import click
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
 from metering.cli.common import counted, current_metering, explained, json_option, print_json, show_figures
-from metering.models import MeterRow, StripeMeter, StripeReport
 from metering.runtime import Runtime
-from metering.stripe_sync.history import standing_differences
 from metering.stripe_sync.reconcile import Compared, Scope, reconcile
-from metering.stripe_sync.reporting import stripe_status
-from metering.stripe_sync.single import doubled
-from metering.stripe_sync.sql import statement
-from metering.stripe_sync.stops import stop_of
-
-REASONS_SHOWN = 20
-"""In doubt, each row has a reason of its own: `stripe parked` lists them all."""
+from metering.stripe_sync.standing import stripe_standing
 
 
 @click.command("status")
@@ -59,48 +49,26 @@ def status(as_json: bool) -> None:
 
 def _status(runtime: Runtime) -> dict[str, Any]:
     with runtime.transaction() as session:
-        stopped = stop_of(session, runtime.settings)
-        return {
-            "stopped": stopped.message if stopped else None,
-            "figures": stripe_status(runtime, session),
-            "without_stripe_id": _by_account(session, "usage_without_stripe_id", runtime.clock()),
-            "without_subscription": _by_account(session, "usage_without_subscription", runtime.clock()),
-            "parked": _parked(session),
-            "doubled": [asdict(one) for one in doubled(session)],
-            "differences": [
-                {
-                    "customer": one.customer,
-                    "meter": one.meter,
-                    "period": one.period_starts_at,
-                    "causes": one.causes,
-                    "done": one.done,
-                    "needs_operator": one.needs_operator,
-                }
-                for one in standing_differences(session)
-            ],
-        }
-
-
-def _by_account(session: Session, name: str, now: datetime) -> list[dict[str, Any]]:
-    accounts = session.scalars(select(StripeMeter.account).distinct().order_by(StripeMeter.account)).all()
-    return [
-        {"account": account, **row._mapping}
-        for account in accounts
-        for row in session.execute(statement(name), {"account": account, "now": now})
-    ]
-
-
-def _parked(session: Session) -> list[dict[str, Any]]:
-    """How many rows wait for the operator, by meter and reason."""
-    rows = session.execute(
-        select(MeterRow.key.label("meter"), StripeReport.fault.label("reason"), func.count().label("rows"))
-        .join(MeterRow, MeterRow.id == StripeReport.meter_id)
-        .where(StripeReport.state == "parked")
-        .group_by(MeterRow.key, StripeReport.fault)
-        .order_by(MeterRow.key, StripeReport.fault)
-        .limit(REASONS_SHOWN)
-    )
-    return [dict(row._mapping) for row in rows]
+        found = stripe_standing(session, runtime)
+    return {
+        "stopped": found.stopped.message if found.stopped else None,
+        "figures": found.figures,
+        "without_stripe_id": found.without_stripe_id,
+        "without_subscription": found.without_subscription,
+        "parked": found.parked,
+        "doubled": [asdict(one) for one in found.doubled],
+        "differences": [
+            {
+                "customer": one.customer,
+                "meter": one.meter,
+                "period": one.period_starts_at,
+                "causes": one.causes,
+                "done": one.done,
+                "needs_operator": one.needs_operator,
+            }
+            for one in found.differences
+        ],
+    }
 
 
 @click.command("reconcile")

@@ -4,17 +4,16 @@ from dataclasses import asdict
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy import select
 
 from metering.accounts.in_force import put_in_force
 from metering.cli import stripe_events
 from metering.cli.common import actor, current_metering, explained, json_option, print_json
 from metering.cli.push import push_catalog
 from metering.cli.reconcile import reconcile_command, status
-from metering.models import Customer, MeterRow, StripeReport
 from metering.stripe_sync import decisions, lost_meters, single, stops
 from metering.stripe_sync.processing import mirror_now
 from metering.stripe_sync.reporting import gateway_for, report
+from metering.stripe_sync.rows import parked_rows
 
 
 def register(commands: AppGroup) -> None:
@@ -51,25 +50,18 @@ def report_now(open_hours: bool, as_json: bool) -> None:
 def list_parked(as_json: bool) -> None:
     """Rows that Stripe refused, with its reason."""
     runtime = current_metering().runtime
-    query = (
-        select(StripeReport, Customer.key, MeterRow.key)
-        .join(Customer, Customer.id == StripeReport.customer_id)
-        .join(MeterRow, MeterRow.id == StripeReport.meter_id)
-        .where(StripeReport.state == "parked")
-        .order_by(StripeReport.id)
-    )
     with explained(), runtime.transaction() as session:
         rows = [
             {
-                "id": row.id,
-                "account": row.account,
-                "customer": customer,
-                "meter": meter,
-                "hour": row.hour,
-                "value": row.value,
-                "reason": row.fault,
+                "id": one.row.id,
+                "account": one.row.account,
+                "customer": one.customer,
+                "meter": one.meter,
+                "hour": one.row.hour,
+                "value": one.row.value,
+                "reason": one.row.fault,
             }
-            for row, customer, meter in session.execute(query)
+            for one in parked_rows(session)
         ]
     if as_json:
         print_json(rows)

@@ -38,7 +38,8 @@ from metering.service import MeterUsage
 
 
 def shell(access: Access) -> ShellView:
-    return ShellView(user=access.user, customer=access.customer, customers=access.customers)
+    as_operator = access.role is None
+    return ShellView(access.user, access.customer, access.customers, as_operator=as_operator)
 
 
 def overview(

@@ -376,7 +376,10 @@ class MenuItem:
     operators: bool = False
 
 
-USER_MENU: tuple[MenuItem, ...] = (MenuItem("Account", "user-circle", "accounts.account"),)
+USER_MENU: tuple[MenuItem, ...] = (
+    MenuItem("Account", "user-circle", "accounts.account"),
+    MenuItem("Operators’ console", "gauge", "operator.home", operators=True),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,3 +391,5 @@ class ShellView:
     customers: tuple[CustomerRef, ...] = ()
     navigation: tuple[NavItem, ...] = NAVIGATION
     menu: tuple[MenuItem, ...] = USER_MENU
+    as_operator: bool = False
+    """The user is no member: an operator who looks, and changes nothing."""

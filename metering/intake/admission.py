@@ -7,7 +7,7 @@ full, once, however often it is sent; a reservation whose process died comes fre
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from time import monotonic, sleep
+from time import monotonic, perf_counter, sleep
 from typing import Any
 
 from redis import Redis
@@ -20,6 +20,7 @@ from metering.ids import partition_of
 from metering.intake import scripts
 from metering.intake.event import UsageEvent, live_kind
 from metering.intake.refusals import limit_exceeded, rate_limited, record_refusal, refusal
+from metering.intake.tally import Tally
 from metering.intake.values import (
     Admission,
     Ask,
@@ -47,15 +48,24 @@ CALL_IDENTITY_MS = 3_600_000
 class Intake:
     """The one door for usage. Holds no state of its own: any number of processes may have one."""
 
-    def __init__(self, redis: Redis, meters: Mapping[str, Meter], partitions: int, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        meters: Mapping[str, Meter],
+        partitions: int,
+        lease_seconds: float,
+        tally: Tally | None = None,
+    ) -> None:
+        """`tally`: where what flows is counted, for those who look on."""
         self.redis = redis
+        self.tally = tally
         self.meters = meters
         self.partitions = partitions
         self.lease_micros = int(lease_seconds * 1_000_000)
 
     def with_lease(self, seconds: float) -> "Intake":
         """The same door, with leases of another length."""
-        return Intake(self.redis, self.meters, self.partitions, seconds)
+        return Intake(self.redis, self.meters, self.partitions, seconds, self.tally)
 
     def partition(self, customer: str) -> int:
         return partition_of(customer, self.partitions)
@@ -77,8 +87,11 @@ class Intake:
         args += [idem.digest, idem.fingerprint] if idem else ["", ""]
         for meter, units in ask.reserve.items():
             args += [meter, self._kind(meter), units]
+        began = perf_counter()
         answer = scripts.run(self.redis, "reserve", partition, *args)
         code = answer[0].decode()
+        if self.tally:
+            self.tally.admitted(perf_counter() - began, now)
         if code == "replay":
             return Replay(answer[1].decode(), answer[3], int(answer[2]) if answer[2] else None)
         if code not in ("ok", "limit", "rate"):
@@ -87,8 +100,11 @@ class Intake:
         rates = tuple(_rates(answer[7:9]))
         standings = tuple(_standings(tuple(ask.reserve), answer[9:], width=4))
         if code == "limit":
-            raise limit_exceeded(self.meters, standings, int(answer[6]) - 1, ask.reserve, period, rates)
+            place = int(answer[6]) - 1
+            self._count_refused(standings[place].meter, now)
+            raise limit_exceeded(self.meters, standings, place, ask.reserve, period, rates)
         if code == "rate":
+            self._count_refused("rate", now)
             raise rate_limited(rates, standings, period, moment)
         return Admission(
             rid=rid,
@@ -124,6 +140,8 @@ class Intake:
         code = reply[0].decode()
         if code not in ("ok", "duplicate"):
             raise refusal(code, reply[1:])
+        if self.tally and code == "ok":
+            self.tally.recorded(len(events), now)
         names = [event.meter for event in events]
         return Settlement(duplicate=code == "duplicate", meters=tuple(_standings(names, reply[1:], width=5)))
 
@@ -161,7 +179,14 @@ class Intake:
             IntakeUnavailable: unknown whether they were recorded; send them again.
         """
         arguments = self.record_arguments(events, how, claim=claim)
-        return int(self.recorded(self._run("record", partition, arguments), events)[1])
+        try:
+            fresh = int(self.recorded(self._run("record", partition, arguments), events)[1])
+        except LimitExceeded as refused:
+            self._count_refused(refused.facts["meter"], how.now)
+            raise
+        if self.tally:
+            self.tally.recorded(fresh, how.now)
+        return fresh
 
     def record_arguments(
         self,
@@ -247,6 +272,10 @@ class Intake:
             meters=tuple(_standings(names, reply[8:], width=4)),
             rates=tuple(_rates(reply[6:8])),
         )
+
+    def _count_refused(self, what: str, now: datetime) -> None:
+        if self.tally:
+            self.tally.refused(what, now)
 
     def _kind(self, meter: str) -> str:
         try:

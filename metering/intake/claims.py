@@ -177,6 +177,8 @@ class Claim:
         how = replace(self._how, enforce=False)
         calls = [(run.partition, self._intake.record_arguments(run.events, how, claim=self._id)) for run in self.runs]
         replies = scripts.run_all(self._intake.redis, "record", calls)
+        if tally := self._intake.tally:
+            tally.recorded(sum(int(reply[1]) for reply in replies if reply[0] == b"ok"), how.now)
         return [run for run, reply in zip(self.runs, replies, strict=True) if reply[0] != b"ok"]
 
     def record_again(self, run: Run) -> None:

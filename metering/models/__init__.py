@@ -20,6 +20,7 @@ from metering.models.stripe_mirror import Invoice, StripeEvent, StripeSubscripti
 from metering.models.two_step import RecoveryCode, TotpSecret
 from metering.models.user import ROLES, Membership, User
 from metering.models.user_session import UserSession
+from metering.models.verification import Verification
 
 __all__ = [
     "ROLES",
@@ -63,4 +64,5 @@ __all__ = [
     "TotpSecret",
     "User",
     "UserSession",
+    "Verification",
 ]

@@ -22,6 +22,8 @@ class Customer(Model):
         CheckConstraint("status IN ('active', 'suspended')", name="status"),
         # The sweep that looks for state not yet sent finds it without reading the table.
         Index("ix_customers_unsent", "id", postgresql_where=text("sent_version < state_version")),
+        Index("ix_customers_name", text("lower(name) text_pattern_ops")),
+        Index("ix_customers_stripe_customer_id", "stripe_customer_id"),
     )
 
     id: Mapped[RowId]

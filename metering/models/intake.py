@@ -77,6 +77,12 @@ class AuditEntry(Model):
     """Who did what to whom, and why."""
 
     __tablename__ = "audit_log"
+    __table_args__ = (
+        Index("ix_audit_log_at", "at", "id"),
+        Index("ix_audit_log_actor", "actor", "at", "id"),
+        Index("ix_audit_log_action", "action", "at", "id"),
+        Index("ix_audit_log_customer", "customer_id", "at", "id"),
+    )
 
     id: Mapped[RowId]
     at: Mapped[CreatedAt]

@@ -15,7 +15,8 @@ class Reconciliation(Model):
     """`daily` over everybody, `closing` over periods that ended, before their invoices are final, or `asked` for.
 
     `done_until` is the last customer's id that it came to, `ended_until` the latest end of a period of a closing one.
-    `compared` counts series: customer, meter and period.
+    `compared` counts series: customer, meter and period. `customer` is set where one alone was asked for, `asked_by`
+    where that was on a page.
     """
 
     __tablename__ = "reconciliations"
@@ -32,6 +33,8 @@ class Reconciliation(Model):
     done_until: Mapped[int] = mapped_column(BigInteger, server_default="0")
     ended_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     compared: Mapped[int] = mapped_column(Integer, server_default="0")
+    customer: Mapped[str | None] = mapped_column(Text)
+    asked_by: Mapped[str | None] = mapped_column(Text)
 
 
 class ReconciledDifference(Model):

@@ -138,6 +138,16 @@ class StripeReport(Model):
         # What stands beside a row in Stripe's summary of its hour.
         Index("ix_stripe_reports_timestamp", "account", "meter_id", "stripe_customer_id", "timestamp"),
         Index("ix_stripe_reports_ledger", "account", "customer_id", "meter_id", "period_id", "hour"),
+        # What operators page through: all rows, those of a customer, and those that came to another end than usual.
+        Index("ix_stripe_reports_hour", "hour", "id"),
+        Index("ix_stripe_reports_customer", "customer_id", "hour", "id"),
+        Index(
+            "ix_stripe_reports_unusual",
+            "state",
+            "hour",
+            "id",
+            postgresql_where=text("state IN ('parked', 'written_off', 'withdrawn', 'observed')"),
+        ),
     )
 
     id: Mapped[RowId]

@@ -28,6 +28,7 @@ class StripeEvent(Model):
         CheckConstraint("state IN ('waiting', 'processed', 'ignored', 'failed')", name="state"),
         Index("ix_stripe_events_waiting", "next_try_at", postgresql_where=text("state = 'waiting'")),
         Index("ix_stripe_events_received_at", "received_at"),
+        Index("ix_stripe_events_unsettled", "id", postgresql_where=text("state IN ('waiting', 'failed')")),
     )
 
     id: Mapped[RowId]

@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Text, UniqueConstraint
+from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from metering.extensions import Model
@@ -16,7 +16,10 @@ class User(Model):
     """`operator` marks the team that runs the product. Flask-Login's interface stands in `accounts`."""
 
     __tablename__ = "users"
-    __table_args__ = (CheckConstraint("email = lower(email)", name="email_is_lower_case"),)
+    __table_args__ = (
+        CheckConstraint("email = lower(email)", name="email_is_lower_case"),
+        Index("ix_users_email_begins", text("email text_pattern_ops")),
+    )
 
     id: Mapped[RowId]
     email: Mapped[str] = mapped_column(Text, unique=True)

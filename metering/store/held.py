@@ -15,12 +15,13 @@ from sqlalchemy.orm import Session
 from metering import exact_json
 from metering.catalog import Catalog
 from metering.clock import to_micros
+from metering.errors import NotFound
 from metering.ids import identity_digest, text_digest
 from metering.intake.admission import Intake
 from metering.intake.cloudevents import CloudEvent
 from metering.intake.event import UsageEvent
 from metering.intake.matching import InvalidEvents, place
-from metering.models import Customer, HeldEvent
+from metering.models import AuditEntry, Customer, HeldEvent
 from metering.store import inbox
 from metering.store.batch import set_aside
 from metering.store.stream import Fault
@@ -76,6 +77,24 @@ def release(session: Session, intake: Intake, catalog: Catalog, *, now: datetime
     set_aside(session, faults)
     session.execute(delete(HeldEvent).where(HeldEvent.id.in_([row.id for row in rows])))
     return len(rows)
+
+
+def held_events(session: Session, *, after: int, limit: int) -> Sequence[HeldEvent]:
+    """What is held, oldest first; those behind the id `after`."""
+    return session.scalars(select(HeldEvent).where(HeldEvent.id > after).order_by(HeldEvent.id).limit(limit)).all()
+
+
+def drop(session: Session, held_id: int, *, reason: str, actor: str, now: datetime) -> None:
+    """Decide that a held event will never count. Its sender may send it again, and it would be held again.
+
+    Raises NotFound: it is not held (any more).
+    """
+    row = session.get(HeldEvent, held_id, with_for_update=True)
+    if row is None:
+        raise NotFound("no held event has this number", id=held_id)
+    detail = {"id": held_id, "customer": row.subject, "type": row.type, "event": row.event, "reason": reason}
+    session.add(AuditEntry(at=now, actor=actor, action="held.drop", detail=detail))
+    session.delete(row)
 
 
 def _releasable(session: Session, types: Sequence[str]) -> Sequence[HeldEvent]:

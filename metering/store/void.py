@@ -3,25 +3,38 @@
 An event is never changed: voiding marks it, correcting voids it and stores a replacement under an identity of its own.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Text, cast, insert, select
 from sqlalchemy.orm import Session
 
+from metering import exact_json
 from metering.catalog import Catalog
 from metering.clock import floor_hour, to_micros
-from metering.errors import Conflict, NotFound
+from metering.errors import Conflict, NotFound, UnknownCustomer
 from metering.ids import identity_digest
 from metering.intake.admission import Intake
-from metering.intake.event import UsageEvent
+from metering.intake.event import UsageEvent, make_event
 from metering.models import AuditEntry, Correction, Customer, Event, MeterRow, SetAside
+from metering.store import inbox
 from metering.store.batch import Stored, fold_levels, store_rows
 from metering.store.corrections import REVISED
 from metering.store.drain import lock_partition
 from metering.store.lowering import levels_kept
 from metering.store.sql import statement
 from metering.store.stream import decode
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What a message that was set aside should have said; `quantity` in the meter's unit."""
+
+    customer: str
+    meter: str
+    quantity: object
 
 
 def void(
@@ -128,6 +141,69 @@ def replay_set_aside(session: Session, set_aside_id: int, *, actor: str, now: da
     kept.resolved_at, kept.resolution = now, "replayed"
     session.add(AuditEntry(at=now, actor=actor, action="set_aside.replay", detail={"id": set_aside_id}))
     return stored
+
+
+def replace_set_aside(
+    session: Session,
+    intake: Intake,
+    catalog: Catalog,
+    set_aside_id: int,
+    wanted: Replacement,
+    *,
+    reason: str,
+    actor: str,
+    now: datetime,
+) -> UsageEvent:
+    """Record what a message should have said, in its stead: a new event, which the inbox takes through the intake.
+
+    It keeps the message's source, id, time and properties where they can be read, so that the sender's repetition
+    counts once; where that identity is taken (`conflict`) it gets one of its own. What cannot be counted when its turn
+    comes is set aside anew.
+
+    Raises:
+        NotFound: there is no such message, or it was resolved before.
+        UnknownCustomer, UnknownMeter, BadQuantity, InvalidUsage: it cannot be recorded as it is wanted.
+    """
+    kept = _waiting(session, set_aside_id)
+    customer = session.scalar(select(Customer.key).where(Customer.key == wanted.customer))
+    if customer is None:
+        raise UnknownCustomer(f"there is no customer {wanted.customer!r}", customer=wanted.customer)
+    said = read_message(kept)
+    meter = catalog.meter(wanted.meter)
+    id = said.id if said else f"set-aside-{kept.id}"
+    event = make_event(
+        meter,
+        customer=customer,
+        quantity=wanted.quantity,
+        source=said.source if said else "operator",
+        id=f"{id}{REVISED}{to_micros(now)}" if kept.reason == "conflict" else id,
+        admitted=to_micros(now),
+        time=said.time if said else to_micros(kept.created_at),
+        outright=said is not None and said.op == "set",
+        properties=exact_json.parse(said.properties) if said else None,
+        key_id=said.key_id if said else None,
+    )
+    inbox.put(session, intake, [event])
+    kept.resolved_at, kept.resolution = now, "replaced"
+    detail = {"id": set_aside_id, "customer": customer, "meter": meter.key, "quantity": str(wanted.quantity)}
+    detail |= {"event": event.id, "reason": reason}
+    session.add(AuditEntry(at=now, actor=actor, action="set_aside.replace", detail=detail))
+    return event
+
+
+def read_message(kept: SetAside) -> UsageEvent | None:
+    """The event that a message tells of; None where it is none that the intake writes."""
+    try:
+        decode(kept.partition, kept.position, kept.item, b"0||0|", kept.message)
+        return UsageEvent.from_message(kept.message)
+    except (ValueError, TypeError):
+        return None
+
+
+def waiting_messages(session: Session, *, after: int = 0, limit: int | None = None) -> Sequence[SetAside]:
+    """Messages that wait for a decision, oldest first; those behind the id `after`."""
+    query = select(SetAside).where(SetAside.resolved_at.is_(None), SetAside.id > after)
+    return session.scalars(query.order_by(SetAside.id).limit(limit)).all()
 
 
 def dismiss_set_aside(session: Session, set_aside_id: int, *, reason: str, actor: str, now: datetime) -> None:

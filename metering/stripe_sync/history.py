@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from metering.models import Customer, ReconciledDifference, Reconciliation
@@ -45,6 +45,32 @@ def replace_differences(
         series = tuple_(ReconciledDifference.meter, ReconciledDifference.period_starts_at)
         former = former.where(series.in_(compared))
     session.execute(former.values(replaced_at=now))
+
+
+def list_runs(session: Session, *, before: int | None, limit: int) -> Sequence[tuple[Reconciliation, int, int]]:
+    """Runs, the newest first, each with how many differences it found and how many of these are for an operator."""
+    query = select(Reconciliation).order_by(Reconciliation.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Reconciliation.id < before)
+    runs = session.scalars(query).all()
+    counted = session.execute(
+        select(
+            ReconciledDifference.reconciliation_id,
+            func.count(),
+            func.count().filter(ReconciledDifference.needs_operator),
+        )
+        .where(ReconciledDifference.reconciliation_id.in_([run.id for run in runs]))
+        .group_by(ReconciledDifference.reconciliation_id)
+    )
+    found = {run_id: (all_of_them, for_operator) for run_id, all_of_them, for_operator in counted}
+    return [(run, *found.get(run.id, (0, 0))) for run in runs]
+
+
+def differences_of(session: Session, run_id: int, *, limit: int) -> Sequence[ReconciledDifference]:
+    """Those that need an operator first."""
+    query = select(ReconciledDifference).where(ReconciledDifference.reconciliation_id == run_id)
+    query = query.order_by(ReconciledDifference.needs_operator.desc(), ReconciledDifference.id)
+    return session.scalars(query.limit(limit)).all()
 
 
 def forget_old(session: Session, *, now: datetime, keep_days: int) -> int:

@@ -127,9 +127,13 @@ def find(session: Session, event_id: str) -> StripeEvent:
     return event
 
 
-def list_events(session: Session, *, states: Sequence[str], limit: int) -> Sequence[StripeEvent]:
-    """The newest first."""
+def list_events(
+    session: Session, *, states: Sequence[str], limit: int, before: int | None = None
+) -> Sequence[StripeEvent]:
+    """The newest first; those behind the id `before`."""
     query = select(StripeEvent).where(StripeEvent.state.in_(states)).order_by(StripeEvent.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(StripeEvent.id < before)
     return session.scalars(query).all()
 
 
@@ -156,10 +160,14 @@ def counts(session: Session) -> dict[str, int]:
             func.count().filter(StripeEvent.state == "failed"),
         ).where(StripeEvent.state.in_(("waiting", "failed")))
     ).one()
-    unsold = session.scalar(statement("unsold_customers"))
     return {
         "events_waiting": row[0],
         "events_retried": row[1],
         "events_failed": row[2],
-        "customers_without_subscription": int(unsold or 0),
+        "customers_without_subscription": len(unsold(session)),
     }
+
+
+def unsold(session: Session) -> Sequence[str]:
+    """The keys of customers that Stripe knows and that use without a subscription, so that nothing is reported."""
+    return session.scalars(statement("unsold_customers")).all()

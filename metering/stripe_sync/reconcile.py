@@ -19,7 +19,7 @@ from sqlalchemy import select
 from metering.billing.estimate import estimate
 from metering.clock import floor_hour
 from metering.errors import ConfigurationError, NotFound
-from metering.models import Customer, Period, ReconciledDifference, Reconciliation
+from metering.models import AuditEntry, Customer, Period, ReconciledDifference, Reconciliation
 from metering.runtime import Runtime
 from metering.stripe_sync.claims import TOO_OLD
 from metering.stripe_sync.comparison import Books, Explained, explain
@@ -181,7 +181,26 @@ def reconcile(runtime: Runtime, *, scope: Scope | None = None) -> tuple[Reconcil
     """
     scope = scope or Scope()
     reconciler = _reconciler(runtime)
-    run = _begin(runtime, reconciler.gateway.account, "asked", scope)
+    return _compare_all(runtime, reconciler, _begin(runtime, reconciler.gateway.account, "asked", scope), scope)
+
+
+def ask_for(runtime: Runtime, customer: str, *, actor: str) -> int:
+    """Begin the comparison of one customer that `go_on` is to make; the run's id. Raises as `reconcile`."""
+    account = gateway_for(runtime.settings).account
+    return _begin(runtime, account, "asked", Scope(customer=customer), asked_by=actor).id
+
+
+def go_on(runtime: Runtime, run_id: int) -> None:
+    """Compare what `ask_for` asked for. Raises ConfigurationError, StripeFailed, RedisError."""
+    with runtime.transaction() as session:
+        run = session.get_one(Reconciliation, run_id)
+    if run.finished_at is None:
+        _compare_all(runtime, _reconciler(runtime), run, Scope(customer=run.customer))
+
+
+def _compare_all(
+    runtime: Runtime, reconciler: Reconciler, run: Reconciliation, scope: Scope
+) -> tuple[Reconciliation, list[Compared]]:
     found: list[Compared] = []
     while customers := _customers(runtime, scope, run.done_until):
         for customer_id in customers:
@@ -266,7 +285,7 @@ def _customers(runtime: Runtime, scope: Scope, after: int) -> Sequence[int]:
         return session.scalars(query.order_by(Customer.id).limit(CUSTOMERS_AT_ONCE)).all()
 
 
-def _begin(runtime: Runtime, account: str, kind: str, scope: Scope) -> Reconciliation:
+def _begin(runtime: Runtime, account: str, kind: str, scope: Scope, *, asked_by: str | None = None) -> Reconciliation:
     with runtime.transaction() as session:
         if scope.customer is not None:
             known = session.scalar(select(Customer.id).where(Customer.key == scope.customer))
@@ -279,8 +298,13 @@ def _begin(runtime: Runtime, account: str, kind: str, scope: Scope) -> Reconcili
             ended_until=scope.ended_by,
             done_until=0,
             compared=0,
+            customer=scope.customer,
+            asked_by=asked_by,
         )
         session.add(run)
+        if asked_by is not None:
+            detail = {"customer": scope.customer}
+            session.add(AuditEntry(at=run.started_at, actor=asked_by, action="stripe.reconcile", detail=detail))
     return run
 
 

@@ -19,7 +19,9 @@
   const polled = (event) => Boolean(event.detail.elt?.matches?.("[data-poll]"));
 
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (polled(event) && (document.hidden || Date.now() < retryAt)) event.preventDefault();
+    if (!polled(event)) return;
+    const inUse = event.detail.elt.querySelector("details[open]"); // what somebody reads or fills in is not taken away
+    if (document.hidden || inUse || Date.now() < retryAt) event.preventDefault();
   });
 
   document.addEventListener("htmx:afterRequest", (event) => {

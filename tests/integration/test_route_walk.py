@@ -18,6 +18,7 @@ from werkzeug.test import TestResponse
 from metering.api.bodies import Body
 from metering.api.openapi import Route, routes
 from metering.api.operation import operation_of
+from tests.factories.console import sow_console
 from tests.factories.people import PASSWORD
 from tests.factories.seeds import CUSTOMER, MARKS, STRANGER, Seeds, example_request, unserved_app
 from tests.factories.world import World
@@ -70,6 +71,42 @@ PAGES = {
     "POST /c/<customer_key>/plan/cancel": Page("customer", 303, form={}),
     "POST /c/<customer_key>/plan/resume": Page("customer", 303, form={}),
     "GET /c/<customer_key>/keys": Page("customer"),
+    "GET /operator": Page("operator"),
+    "GET /operator/live/flow": Page("operator"),
+    "GET /operator/queues": Page("operator"),
+    "GET /operator/live/queues": Page("operator"),
+    "POST /operator/queues/jobs/<job_id>/retry": Page("operator", 303, form={}),
+    "POST /operator/queues/jobs/<job_id>/delete": Page("operator", 303, form={}),
+    "GET /operator/set-aside": Page("operator"),
+    "GET /operator/set-aside/<int(max=9223372036854775807):message_id>": Page("operator"),
+    "POST /operator/set-aside/<int(max=9223372036854775807):message_id>/replay": Page("operator", 303, form={}),
+    "POST /operator/set-aside/<int(max=9223372036854775807):message_id>/replace": Page("operator", 303, form={}),
+    "POST /operator/set-aside/<int(max=9223372036854775807):message_id>/dismiss": Page("operator", 303, form={}),
+    "GET /operator/held": Page("operator"),
+    "POST /operator/held/<int(max=9223372036854775807):held_id>/drop": Page("operator", 303, form={}),
+    "GET /operator/stripe": Page("operator"),
+    "GET /operator/stripe/rows/<int(max=9223372036854775807):report_id>": Page("operator"),
+    "POST /operator/stripe/rows/<int(max=9223372036854775807):report_id>/retry": Page("operator", 303, form={}),
+    "POST /operator/stripe/rows/<int(max=9223372036854775807):report_id>/write-off": Page("operator", 303, form={}),
+    "POST /operator/stripe/rows/<int(max=9223372036854775807):report_id>/settle": Page("operator", 303, form={}),
+    "POST /operator/stripe/resume": Page("operator", 303, form={}),
+    "GET /operator/stripe/events": Page("operator"),
+    "POST /operator/stripe/events/<stripe_event>/retry": Page("operator", 303, form={}),
+    "GET /operator/stripe/reconciliations": Page("operator"),
+    "POST /operator/stripe/reconciliations": Page("operator", 303, form={}),
+    "GET /operator/stripe/reconciliations/<int(max=9223372036854775807):comparison_id>": Page("operator"),
+    "GET /operator/live/reconciliations/<int(max=9223372036854775807):comparison_id>": Page("operator"),
+    "GET /operator/customers": Page("operator"),
+    "GET /operator/customers/<customer_key>": Page("operator"),
+    "POST /operator/customers/<customer_key>/plan": Page("operator", 303, form={"plan": "free", "when": "now"}),
+    "POST /operator/customers/<customer_key>/status": Page("operator", 303, form={"status": "suspended"}),
+    "POST /operator/customers/<customer_key>/stripe-id": Page("operator", 303, form={}),
+    "POST /operator/customers/<customer_key>/end-double": Page("operator", 303, form={}),
+    "GET /operator/invariants": Page("operator"),
+    "POST /operator/invariants": Page("operator", 303, form={}),
+    "GET /operator/invariants/<int(max=9223372036854775807):run_id>": Page("operator"),
+    "GET /operator/live/invariants/<int(max=9223372036854775807):run_id>": Page("operator"),
+    "GET /operator/audit": Page("operator"),
     "POST /c/<customer_key>/keys": Page("customer", form={"name": "walked", "scopes": ["meter"]}),
     "POST /c/<customer_key>/keys/<int(max=9223372036854775807):key_id>/revoke": Page("customer", 303, form={}),
     "POST /c/<customer_key>/keys/<int(max=9223372036854775807):key_id>/rotate": Page("customer", form={"overlap": "0"}),
@@ -121,7 +158,8 @@ PAGES = {
 
 OWNED = {"name", "customer", "customer_key", "customer_id", "id_or_key", "key_id", "member_id", "user_id", "event_id"}
 OWNED |= {"reservation", "token", "alert_id", "operator_key_id", "session_id", "invitation_id"}
-"""Parameters that name what belongs to somebody."""
+OWNED |= {"job_id", "message_id", "held_id", "report_id", "stripe_event", "comparison_id", "run_id"}
+"""Parameters that name what belongs to somebody: to a customer, or to the operators."""
 
 SHARED = {"meter", "id_or_slug", "slug", "meter_slug", "feature", "feature_key", "filename", "code", "plan"}
 """Parameters that name what is the same for all."""
@@ -144,7 +182,9 @@ OTHERS = [name for name, rule in ALL.items() if operation_of(UNSERVED.view_funct
 
 @pytest.fixture
 def seeds(app: Flask, world: World) -> Seeds:
-    return Seeds.sow(app, world)
+    seeds = Seeds.sow(app, world)
+    seeds.ids |= sow_console(world)
+    return seeds
 
 
 def told(answer: TestResponse) -> list[str]:
