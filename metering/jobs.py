@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from metering.accounts.in_force import put_in_force
 from metering.billing.periods import close_periods, customers_without_next, ensure_periods
-from metering.notify import mail
+from metering.notify import deliveries, mail
 from metering.runtime import Runtime, build_runtime
 from metering.settings import load_settings
 from metering.store import accruals, schema
@@ -131,6 +131,18 @@ def send_mails() -> int:
     return mail.send_waiting(runtime())
 
 
+def send_webhooks() -> int:
+    """Deliver the webhooks that are due; how many were."""
+    return deliveries.send_waiting(runtime())
+
+
+def forget_webhooks() -> int:
+    """Leave old deliveries out of the log."""
+    current = runtime()
+    with current.transaction() as session:
+        return deliveries.forget_old(session, now=current.clock())
+
+
 @dataclass(frozen=True, slots=True)
 class Recurring:
     """`job` runs every `seconds`."""
@@ -149,4 +161,6 @@ SCHEDULE = (
     Recurring(reconcile_with_stripe, 60),
     Recurring(process_stripe_events, 15),
     Recurring(send_mails, 5),
+    Recurring(send_webhooks, 5),
+    Recurring(forget_webhooks, 3600),
 )

@@ -27,11 +27,11 @@ class _Reached:
     units: int
 
 
-def detect(session: Session, catalog: Catalog, stored: Stored, *, now: datetime) -> int:
-    """Write down the thresholds that a batch has crossed; how many were new."""
+def detect(session: Session, catalog: Catalog, stored: Stored, *, now: datetime) -> Sequence[int]:
+    """Write down the thresholds that a batch has crossed; the ids of the alerts that are new."""
     reached = _reached_totals(session, stored) + _reached_levels(session, stored, now)
     if not reached:
-        return 0
+        return ()
     keys = {row.id: row.key for row in session.execute(select(MeterRow.id, MeterRow.key))}
     own = _own_percents(session, {one.customer_id for one in reached})
     crossed = [
@@ -40,10 +40,9 @@ def detect(session: Session, catalog: Catalog, stored: Stored, *, now: datetime)
         for alert in _crossed(catalog, keys[one.meter_id], one, own.get(one.customer_id, catalog.alert_percents), now)
     ]
     if not crossed:
-        return 0
+        return ()
     crossed.sort(key=lambda alert: (alert["customer_id"], alert["period_id"], alert["meter_id"], alert["percent"]))
-    made = session.execute(insert(Alert).values(crossed).on_conflict_do_nothing().returning(Alert.id))
-    return len(made.all())
+    return session.scalars(insert(Alert).values(crossed).on_conflict_do_nothing().returning(Alert.id)).all()
 
 
 def percents_of(catalog: Catalog, customer: Customer) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport, Strip
 from metering.models.stripe_catalog import StripePrice, StripeProduct
 from metering.models.stripe_mirror import Invoice, StripeEvent, StripeSubscription
 from metering.models.user import ROLES, Membership, User
+from metering.models.webhook import WebhookDelivery, WebhookEndpoint, WebhookTry
 
 __all__ = [
     "ROLES",
@@ -53,4 +54,7 @@ __all__ = [
     "StripeStop",
     "StripeSubscription",
     "User",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookTry",
 ]
