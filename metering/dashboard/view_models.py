@@ -354,6 +354,7 @@ NAVIGATION = (
     NavItem("Quick start", "rocket", "dashboard.quickstart"),
     NavItem("Usage", "chart-bar", "dashboard.usage", "Usage"),
     NavItem("Plan", "receipt", "dashboard.plan", "Billing"),
+    NavItem("Alerts", "bell", "dashboard.alerts", "Manage"),
     NavItem("API keys", "key", "dashboard.keys", "Manage"),
 )
 

@@ -74,7 +74,8 @@ def _crossed(
     if meter is None or one.plan not in catalog.plans:
         return []
     limit, _ = catalog.limit_units(one.plan, meter)
-    if not limit:
+    # A limit of nothing is none to run into, and the only seat of a plan being taken is how it is meant.
+    if not limit or (meter.is_level and limit == meter.to_units(1)):
         return []
     return [
         {
@@ -137,6 +138,13 @@ def current_alerts(session: Session, customer_id: int, *, now: datetime) -> Sequ
         .where(Alert.customer_id == customer_id, Period.starts_at <= now, Period.ends_at > now)
         .order_by(Alert.percent.desc(), Alert.crossed_at.desc(), Alert.id.desc())
     )
+    return [(row[0], row[1]) for row in rows]
+
+
+def history(session: Session, customer_id: int, *, limit: int = 50) -> Sequence[tuple[Alert, str]]:
+    """The newest alerts of a customer, whatever the period, with the key of their meter."""
+    query = select(Alert, MeterRow.key).join(MeterRow, MeterRow.id == Alert.meter_id)
+    rows = session.execute(query.where(Alert.customer_id == customer_id).order_by(Alert.id.desc()).limit(limit))
     return [(row[0], row[1]) for row in rows]
 
 

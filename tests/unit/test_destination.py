@@ -1,6 +1,9 @@
 """Where webhooks may go, and that they go nowhere else."""
 
+import socket
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 
 import pytest
@@ -9,12 +12,15 @@ from metering.notify.destination import BadDestination, destination, is_public, 
 from metering.notify.wire import post
 from tests.factories.hooks import HookReceiver
 
-INTERNAL = """
+IPV4 = """
 0.0.0.0 10.1.2.3 100.64.0.1 127.0.0.1 127.9.9.9 169.254.169.254 172.16.0.1 172.31.255.255 192.0.0.1 192.0.2.1
 192.88.99.1 192.168.1.1 198.18.0.1 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255
-:: ::1 ::10.0.0.1 ::ffff:127.0.0.1 ::ffff:8.8.8.8 64:ff9b::a00:1 64:ff9b:1::1 100::1 2001::1 2001:db8::1 2002:a00:1::1
-fc00::1 fd12::1 fe80::1 fec0::1 ff02::1
-""".split()
+"""
+IPV6 = """
+:: ::1 ::10.0.0.1 ::ffff:127.0.0.1 ::ffff:8.8.8.8 64:ff9b::a00:1 64:ff9b:1::1 100::1 2001::1 2001:db8::1
+2002:a00:1::1 fc00::1 fd12::1 fe80::1 fec0::1 ff02::1
+"""
+INTERNAL = [*IPV4.split(), *IPV6.split()]
 
 
 @pytest.mark.parametrize("text", INTERNAL)
@@ -110,3 +116,24 @@ def test_of_a_long_answer_the_beginning_is_kept() -> None:
 
     assert (outcome.status, outcome.response) == (200, "x" * 1023)
     receiver.close()
+
+
+def test_who_answers_a_byte_now_and_then_is_hung_up_on() -> None:
+    """A time-out of the socket alone would begin anew with each byte."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    enough = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            while not enough.wait(0.02):
+                connection.sendall(b"H")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    outcome = post(f"http://127.0.0.1:{listening.getsockname()[1]}/", b"{}", {}, loopback=True, seconds=0.3)
+    enough.set()
+    thread.join()
+    listening.close()
+
+    assert outcome.fault == "TimeoutError: no answer within 0.3 seconds"
