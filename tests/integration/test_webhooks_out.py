@@ -1,5 +1,6 @@
 """Webhooks out: what an alert sets off arrives, signed, at least once, and gives up where it should."""
 
+import re
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from standardwebhooks import Webhook
 
 from metering import failpoints
 from metering.embedded import Addresses
-from metering.models import Mail, Membership, WebhookDelivery, WebhookEndpoint, WebhookTry
+from metering.models import AuditEntry, Mail, Membership, WebhookDelivery, WebhookEndpoint, WebhookTry
 from metering.notify import deliveries, endpoints
 from metering.notify.deliveries import WAITS
 from metering.runtime import Runtime, build_runtime
@@ -23,8 +24,10 @@ from tests.conftest import running_app
 from tests.factories.callers import keep
 from tests.factories.forks import FORKS
 from tests.factories.hooks import Hook, HookReceiver
-from tests.factories.people import make_user
+from tests.factories.people import Visitor, make_user
 from tests.factories.world import World
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "webhooks-out.md"
 
 
 @pytest.fixture
@@ -233,3 +236,93 @@ def test_without_leave_nothing_of_this_machine_is_called(
     assert deliveries.send_waiting(app.extensions["metering"].runtime) == 0
     assert receiver.hooks == []
     assert "https" in (world.session.scalars(select(WebhookTry.fault)).one() or "")
+
+
+def test_the_guides_receiver_takes_what_is_ours_once_and_nothing_else(
+    world: World, loopback_app: Flask, receiver: HookReceiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {}
+    (example,) = re.findall(r"<!-- executed by [^>]*-->\n```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    exec(example, names)
+    world.now = datetime.now(UTC)  # the library looks at the age of a message
+    made = endpoints.create_endpoint(
+        world.session, world.customer("acme"), url=receiver.url, events=["invoice.paid"], now=world.now, loopback=True
+    )
+    pinged(world, made)
+    deliveries.send_waiting(loopback_app.extensions["metering"].runtime)
+    (hook,) = receiver.hooks
+
+    assert [names["receive"](hook.body, hook.headers, made.secret) for _ in range(2)] == [204, 204]
+    assert capsys.readouterr().out.count("ping") == 1
+    assert names["receive"](hook.body + b" ", hook.headers, made.secret) == 400
+    assert names["receive"](hook.body, hook.headers, endpoints.new_secret()) == 400
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_is_managed_on_its_pages(
+    world: World, loopback_app: Flask, runtime: Runtime, receiver: HookReceiver
+) -> None:
+    make_user(world, "owner@acme.example", world.customer("acme", "pro"))
+    owner, page = Visitor.of(loopback_app), "/c/acme/webhooks"
+    owner.log_in("owner@acme.example")
+    refused = owner.submit(page, page, url="http://10.0.0.1/", events="alert.crossed")
+    assert (refused.status_code, "is no public address" in refused.text) == (422, True)
+    assert owner.submit(page, page, url=receiver.url).status_code == 422
+    made = owner.submit(page, page, url=receiver.url, events="alert.crossed")
+    secret = re.search(r"whsec_[\w+/=]+", made.text)
+    endpoint = world.session.scalars(select(WebhookEndpoint)).one()
+    one = f"{page}/{endpoint.id}"
+    assert secret is not None
+    assert "whsec_" not in owner.open(one).text
+
+    assert owner.submit(one, f"{one}/ping").status_code == 303
+    deliveries.send_waiting(runtime)
+    assert verified(receiver.hooks[0], secret[0])
+    assert "Delivered" in owner.open(one).text
+    assert owner.submit(one, f"{one}/deliveries/{stored(world).id}/replay").status_code == 303
+    assert deliveries.send_waiting(runtime) == 1
+    assert "Status 204" in owner.open(one).text
+    assert owner.submit(one, f"{one}/state", on="no").status_code == 303
+    owner.submit(one, f"{one}/ping")
+    assert deliveries.send_waiting(runtime) == 0
+    rotated = owner.submit(one, f"{one}/rotate").text
+    assert re.search(r"whsec_[\w+/=]+", rotated)[0] != secret[0]  # type: ignore[index]
+    assert owner.submit(one, f"{one}/remove").status_code == 303
+    assert owner.open(one).status_code == 404
+    noted = world.session.scalars(select(AuditEntry.action).order_by(AuditEntry.id)).all()
+    assert [action.split(".")[1] for action in noted] == ["create", "ping", "replay", "switch", "rotate", "remove"]
+
+
+@pytest.mark.parametrize("role", ["member", "viewer"])
+def test_others_look_and_change_nothing(world: World, app: Flask, endpoint: WebhookEndpoint, role: str) -> None:
+    user = make_user(world, "eve@acme.example")
+    world.session.add(Membership(user_id=user.id, customer_id=endpoint.customer_id, role=role))
+    world.session.commit()
+    eve, one = Visitor.of(app), f"/c/acme/webhooks/{endpoint.id}"
+    eve.log_in("eve@acme.example")
+
+    for action in ("alerts/thresholds", "alerts/mails", "webhooks", f"webhooks/{endpoint.id}/rotate"):
+        assert eve.submit("/c/acme/alerts", f"/c/acme/{action}", percents="1").status_code == 403
+    shown = [eve.open(path).text for path in ("/c/acme/alerts", "/c/acme/webhooks", one)]
+    assert all('<form method="post" action="/c/acme' not in text for text in shown)
+
+
+def test_thresholds_and_ones_own_mails_are_set_on_the_page(world: World, app: Flask) -> None:
+    make_user(world, "owner@acme.example", world.customer("acme", "pro"))
+    owner, page = Visitor.of(app), "/c/acme/alerts"
+    owner.log_in("owner@acme.example")
+
+    def set_(**fields: str) -> tuple[int, list[int] | None]:
+        status = owner.submit(page, f"{page}/thresholds", **fields).status_code
+        world.session.expire_all()
+        return status, world.find("acme").alert_percents
+
+    assert set_(percents=" 100, 50%;80 50 ") == (303, [50, 80, 100])
+    for bad in ("50.5", "0", "1001", "-5", "fifty", "1,2,3,4,5,6,7,8,9,10,11"):
+        assert set_(percents=bad) == (422, [50, 80, 100])
+    assert set_(percents="") == (303, [])
+    assert set_(inherit="yes") == (303, None)
+    assert owner.submit(page, f"{page}/mails", wanted="no").status_code == 303
+    assert world.session.scalars(select(Membership.alert_mails)).one() is False
