@@ -11,6 +11,7 @@ from functools import lru_cache
 import structlog
 from sqlalchemy import text
 
+from metering.accounts import credentials
 from metering.accounts.in_force import put_in_force
 from metering.billing.periods import close_periods, customers_without_next, ensure_periods
 from metering.notify import deliveries, mail
@@ -39,17 +40,18 @@ def runtime() -> Runtime:
 
 
 def close_hours() -> int:
-    """Write the accruals of the hours that are over."""
+    """Write the accruals of the hours that are over, and of the last parts of those within which a period has ended."""
     current = runtime()
     current.refresh_meters()
     delay = current.settings.settle_delay_seconds
     closed = 0
-    while True:
-        with current.transaction() as session:
-            moved = accruals.close_hours(session, current.catalog, now=current.clock(), settle_seconds=delay)
-        closed += moved
-        if not moved:
-            return closed
+    for close in (accruals.close_hours, accruals.settle_ended):
+        moved = 1
+        while moved:
+            with current.transaction() as session:
+                moved = close(session, current.catalog, now=current.clock(), settle_seconds=delay)
+            closed += moved
+    return closed
 
 
 def make_periods() -> int:
@@ -143,6 +145,11 @@ def forget_webhooks() -> int:
         return deliveries.forget_old(session, now=current.clock())
 
 
+def send_reset_links() -> int:
+    """Send the links that people who forgot their password asked for."""
+    return credentials.send_reset_links(runtime())
+
+
 @dataclass(frozen=True, slots=True)
 class Recurring:
     """`job` runs every `seconds`."""
@@ -160,6 +167,7 @@ SCHEDULE = (
     Recurring(report_to_stripe, 30),
     Recurring(reconcile_with_stripe, 60),
     Recurring(process_stripe_events, 15),
+    Recurring(send_reset_links, 5),
     Recurring(send_mails, 5),
     Recurring(send_webhooks, 5),
     Recurring(forget_webhooks, 3600),

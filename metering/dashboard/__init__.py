@@ -1,16 +1,41 @@
 """The pages: for users of a customer, rendered on the server, alive by htmx partials."""
 
-from metering.dashboard import (  # whose pages stand on the overview's blueprint
+# Their pages stand on the blueprints of the overview and of the login.
+from metering.dashboard import (
+    account,
     alerts,
+    events,
+    forgotten,
+    joining,
     keys,
     plan,
     quickstart,
+    second_step,
+    settings,
+    signing_up,
+    team,
     usage,
     webhooks,
 )
 from metering.dashboard.login import blueprint as accounts
 from metering.dashboard.overview import blueprint as dashboard
 
-__all__ = ["BLUEPRINTS", "alerts", "keys", "plan", "quickstart", "usage", "webhooks"]
+__all__ = [
+    "BLUEPRINTS",
+    "account",
+    "alerts",
+    "events",
+    "forgotten",
+    "joining",
+    "keys",
+    "plan",
+    "quickstart",
+    "second_step",
+    "settings",
+    "signing_up",
+    "team",
+    "usage",
+    "webhooks",
+]
 
 BLUEPRINTS = (dashboard, accounts)
