@@ -15,7 +15,7 @@ from metering import verification
 from metering.accounts import credentials
 from metering.accounts.in_force import put_in_force
 from metering.billing.periods import close_periods, customers_without_next, ensure_periods
-from metering.notify import mail
+from metering.notify import deliveries, mail
 from metering.queues import MAX_JOB_SECONDS, QUEUE
 from metering.runtime import Runtime, build_runtime
 from metering.settings import load_settings
@@ -145,6 +145,18 @@ def send_mails() -> int:
     return mail.send_waiting(runtime())
 
 
+def send_webhooks() -> int:
+    """Deliver the webhooks that are due; how many were."""
+    return deliveries.send_waiting(runtime())
+
+
+def forget_webhooks() -> int:
+    """Leave old deliveries out of the log."""
+    current = runtime()
+    with current.transaction() as session:
+        return deliveries.forget_old(session, now=current.clock())
+
+
 def send_reset_links() -> int:
     """Send the links that people who forgot their password asked for."""
     return credentials.send_reset_links(runtime())
@@ -169,4 +181,6 @@ SCHEDULE = (
     Recurring(process_stripe_events, 15),
     Recurring(send_reset_links, 5),
     Recurring(send_mails, 5),
+    Recurring(send_webhooks, 5),
+    Recurring(forget_webhooks, 3600),
 )

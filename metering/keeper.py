@@ -16,6 +16,7 @@ from metering.errors import MeteringError
 from metering.failpoints import visit
 from metering.intake import scripts
 from metering.limits import alerts
+from metering.notify.crossings import tell_of_alerts
 from metering.runtime import Runtime
 from metering.store import held, inbox
 from metering.store.drain import drain
@@ -80,7 +81,8 @@ class Keeper:
         now = runtime.clock()
         with runtime.transaction() as session:
             drained = drain(session, runtime.redis, now=now)
-            alerts.detect(session, runtime.catalog, drained.stored, now=now)
+            crossed = alerts.detect(session, runtime.catalog, drained.stored, now=now)
+            tell_of_alerts(session, runtime.catalog, crossed, now=now)
         visit("drain.committed")
         for partition in drained.lost:
             self.rebuild(partition)

@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     smtp_user: str | None = None
     smtp_password: SecretStr | None = None
     mail_from: str = "metering@localhost.localdomain"
+    webhooks_to_loopback: bool = False
 
     stripe: Literal["off", "standin", "live"] = "off"
     stripe_api_key: SecretStr | None = _stripe("STRIPE_API_KEY")
@@ -94,6 +95,12 @@ class Settings(BaseSettings):
             raise ValueError(f"STRIPE_API_KEY must be set when METERING_STRIPE={self.stripe}")
         if self.stripe == "standin" and self.stripe_api_base is None:
             raise ValueError("METERING_STRIPE_API_BASE must name the stand-in when METERING_STRIPE=standin")
+        return self
+
+    @model_validator(mode="after")
+    def _webhooks_leave_this_machine(self) -> "Settings":
+        if self.webhooks_to_loopback and self.env == "production":
+            raise ValueError("METERING_WEBHOOKS_TO_LOOPBACK is for development: customers could call what runs here")
         return self
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 # Their pages stand on the blueprints of the overview and of the login.
 from metering.dashboard import (
     account,
+    alerts,
     events,
     forgotten,
     joining,
@@ -14,6 +15,7 @@ from metering.dashboard import (
     signing_up,
     team,
     usage,
+    webhooks,
 )
 from metering.dashboard.login import blueprint as accounts
 from metering.dashboard.overview import blueprint as dashboard
@@ -21,6 +23,7 @@ from metering.dashboard.overview import blueprint as dashboard
 __all__ = [
     "BLUEPRINTS",
     "account",
+    "alerts",
     "events",
     "forgotten",
     "joining",
@@ -32,6 +35,7 @@ __all__ = [
     "signing_up",
     "team",
     "usage",
+    "webhooks",
 ]
 
 BLUEPRINTS = (dashboard, accounts)

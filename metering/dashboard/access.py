@@ -47,10 +47,16 @@ class Access:
     role: str | None
     customers: tuple[CustomerRef, ...]
     alert_percents: tuple[int, ...]
+    own_alert_percents: bool = False
     remembered: bool = False
 
     @property
     def may_manage_keys(self) -> bool:
+        return self.role in KEY_MANAGERS and not self.remembered
+
+    @property
+    def may_manage_alerts(self) -> bool:
+        """Thresholds and webhooks."""
         return self.role in KEY_MANAGERS and not self.remembered
 
     @property
@@ -152,6 +158,7 @@ def find_access(session: Session, catalog: Catalog, user: User, customer_key: st
         role=roles.get(customer_key),
         customers=tuple(customer_ref(catalog, one) for one in shown),
         alert_percents=percents_of(catalog, customer),
+        own_alert_percents=customer.alert_percents is not None,
     )
 
 
@@ -165,6 +172,12 @@ def require_plan_manager(access: Access) -> None:
     """Raises NotPermitted."""
     if not access.may_manage_plan:
         raise NotPermitted("only owners and admins of a customer change its plan")
+
+
+def require_alert_manager(access: Access) -> None:
+    """Raises NotPermitted."""
+    if not access.may_manage_alerts:
+        raise NotPermitted("only owners and admins of a customer change its alerts and webhooks")
 
 
 def require_team_manager(access: Access) -> None:

@@ -85,7 +85,7 @@ def usage_cards(access: Access) -> ResponseReturnValue:
 
 @blueprint.get("/c/<customer_key>/live/alerts")
 @customer_page
-def alerts(access: Access) -> ResponseReturnValue:
+def live_alerts(access: Access) -> ResponseReturnValue:
     view = _alerts(access, read_figures(access))
     return fragment(view) or make_response(render_template("dashboard/partials/alerts.html", alerts=view))
 

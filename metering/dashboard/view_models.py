@@ -360,6 +360,7 @@ NAVIGATION = (
     NavItem("Usage", "chart-bar", "dashboard.usage", "Usage"),
     NavItem("Events", "list-details", "dashboard.events", "Usage"),
     NavItem("Plan", "receipt", "dashboard.plan", "Billing"),
+    NavItem("Alerts", "bell", "dashboard.alerts", "Manage"),
     NavItem("API keys", "key", "dashboard.keys", "Manage"),
     NavItem("Team", "users", "dashboard.team", "Manage"),
     NavItem("Settings", "settings", "dashboard.settings", "Manage"),

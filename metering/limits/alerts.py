@@ -27,11 +27,11 @@ class _Reached:
     units: int
 
 
-def detect(session: Session, catalog: Catalog, stored: Stored, *, now: datetime) -> int:
-    """Write down the thresholds that a batch has crossed; how many were new."""
+def detect(session: Session, catalog: Catalog, stored: Stored, *, now: datetime) -> Sequence[int]:
+    """Write down the thresholds that a batch has crossed; the ids of the alerts that are new."""
     reached = _reached_totals(session, stored) + _reached_levels(session, stored, now)
     if not reached:
-        return 0
+        return ()
     keys = {row.id: row.key for row in session.execute(select(MeterRow.id, MeterRow.key))}
     own = _own_percents(session, {one.customer_id for one in reached})
     crossed = [
@@ -40,10 +40,9 @@ def detect(session: Session, catalog: Catalog, stored: Stored, *, now: datetime)
         for alert in _crossed(catalog, keys[one.meter_id], one, own.get(one.customer_id, catalog.alert_percents), now)
     ]
     if not crossed:
-        return 0
+        return ()
     crossed.sort(key=lambda alert: (alert["customer_id"], alert["period_id"], alert["meter_id"], alert["percent"]))
-    made = session.execute(insert(Alert).values(crossed).on_conflict_do_nothing().returning(Alert.id))
-    return len(made.all())
+    return session.scalars(insert(Alert).values(crossed).on_conflict_do_nothing().returning(Alert.id)).all()
 
 
 def percents_of(catalog: Catalog, customer: Customer) -> tuple[int, ...]:
@@ -75,7 +74,8 @@ def _crossed(
     if meter is None or one.plan not in catalog.plans:
         return []
     limit, _ = catalog.limit_units(one.plan, meter)
-    if not limit:
+    # A limit of nothing is none to run into, and the only seat of a plan being taken is how it is meant.
+    if not limit or (meter.is_level and limit == meter.to_units(1)):
         return []
     return [
         {
@@ -138,6 +138,13 @@ def current_alerts(session: Session, customer_id: int, *, now: datetime) -> Sequ
         .where(Alert.customer_id == customer_id, Period.starts_at <= now, Period.ends_at > now)
         .order_by(Alert.percent.desc(), Alert.crossed_at.desc(), Alert.id.desc())
     )
+    return [(row[0], row[1]) for row in rows]
+
+
+def history(session: Session, customer_id: int, *, limit: int = 50) -> Sequence[tuple[Alert, str]]:
+    """The newest alerts of a customer, whatever the period, with the key of their meter."""
+    query = select(Alert, MeterRow.key).join(MeterRow, MeterRow.id == Alert.meter_id)
+    rows = session.execute(query.where(Alert.customer_id == customer_id).order_by(Alert.id.desc()).limit(limit))
     return [(row[0], row[1]) for row in rows]
 
 

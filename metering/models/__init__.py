@@ -21,6 +21,7 @@ from metering.models.two_step import RecoveryCode, TotpSecret
 from metering.models.user import ROLES, Membership, User
 from metering.models.user_session import UserSession
 from metering.models.verification import Verification
+from metering.models.webhook import WebhookDelivery, WebhookEndpoint, WebhookTry
 
 __all__ = [
     "ROLES",
@@ -65,4 +66,7 @@ __all__ = [
     "User",
     "UserSession",
     "Verification",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookTry",
 ]

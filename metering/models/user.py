@@ -45,6 +45,8 @@ class User(Model):
 
 
 class Membership(Model):
+    """`alert_mails`: whether alerts reach this user by e-mail; only those of owners and admins are sent."""
+
     __tablename__ = "memberships"
     __table_args__ = (
         UniqueConstraint("user_id", "customer_id"),
@@ -55,6 +57,7 @@ class Membership(Model):
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     customer_id: Mapped[CustomerId] = mapped_column(index=True)
     role: Mapped[str] = mapped_column(Text)
+    alert_mails: Mapped[bool] = mapped_column(Boolean, server_default="true")
     created_at: Mapped[CreatedAt]
     user: Mapped[User] = relationship(back_populates="memberships")
     customer: Mapped[Customer] = relationship()

@@ -238,7 +238,7 @@ def _view(session: Session, runtime: Runtime, found: Customer) -> CustomerView:
             MemberView(one.user.name or one.user.email, one.user.email, one.role, when(one.created_at, now))
             for one in members_of(session, found, after=None, limit=SHOWN_MEMBERS)
         ),
-        keys=presenters.key_views(keys_of(session, found), now),
+        keys=presenters.key_views(keys_of(session, found), now, zone(found.timezone)),
         subscriptions=tuple(
             SubscriptionView(
                 one.stripe_id,

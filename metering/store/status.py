@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from metering.models import Correction, HeldEvent, Inbox, PartitionRow, SetAside
+from metering.models import Correction, HeldEvent, Inbox, Mail, PartitionRow, SetAside, WebhookDelivery
 from metering.store.backlog import Backlog, backlogs
 
 
@@ -25,6 +25,9 @@ class Flow:
     inbox: int
     held: int
     corrections: int
+    mails_waiting: int
+    mails_failed: int
+    webhooks_waiting: int
 
     def gauges(self) -> Iterator[tuple[str, float, str]]:
         """Name, value and meaning of each figure that is known."""
@@ -37,6 +40,9 @@ class Flow:
             ("inbox_events", self.inbox, "Events that wait in PostgreSQL for Redis"),
             ("held_events", self.held, "Events that wait for their customer or meter to be made"),
             ("pending_corrections", self.corrections, "Corrections of live counters not applied yet"),
+            ("mails_waiting", self.mails_waiting, "E-mails that are to be sent or tried again"),
+            ("mails_failed", self.mails_failed, "E-mails that were given up"),
+            ("webhooks_waiting", self.webhooks_waiting, "Webhooks that are to be sent or tried again"),
         )
         for name, value, meaning in figures:
             if value is not None:
@@ -59,6 +65,13 @@ def flow(session: Session, redis: Redis, *, now: datetime) -> Flow:
         inbox=_count(session, select(func.count(Inbox.id))),
         held=_count(session, select(func.count(HeldEvent.id))),
         corrections=_count(session, select(func.count(Correction.id))),
+        mails_waiting=_count(session, select(func.count(Mail.id)).where(Mail.next_try_at.is_not(None))),
+        mails_failed=_count(
+            session, select(func.count(Mail.id)).where(Mail.next_try_at.is_(None), Mail.sent_at.is_(None))
+        ),
+        webhooks_waiting=_count(
+            session, select(func.count(WebhookDelivery.id)).where(WebhookDelivery.next_try_at.is_not(None))
+        ),
     )
 
 

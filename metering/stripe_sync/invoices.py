@@ -8,13 +8,15 @@ from typing import Any
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
-from metering.models import Invoice
+from metering.models import Customer, Invoice
 from metering.money import minor_digits
+from metering.notify.deliveries import Message, tell
 from metering.stripe_sync.asking import asking, moment
 from metering.stripe_sync.customers import ensure_link, find_ours
 from metering.stripe_sync.gateway import StripeApi
 from metering.stripe_sync.mirror import lock_object
 
+DRAFT, PAID = "draft", "paid"
 SHOWN = ("open", "paid", "uncollectible", "void")
 """A draft is none yet: Stripe goes on adding to it."""
 
@@ -39,11 +41,34 @@ def mirror_invoice(session: Session, api: StripeApi, stripe_id: str, *, now: dat
     query = select(Invoice).where(Invoice.account == api.account, Invoice.stripe_id == stripe_id)
     row = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
     row = row or Invoice(account=api.account, stripe_id=stripe_id)
+    before = row.status or DRAFT
     row.customer_id, row.fetched_at = ours.id, now
     _copy(row, invoice)
     session.add(row)
     session.flush()
+    _tell(session, ours, row, before, now)
     return None
+
+
+def _tell(session: Session, customer: Customer, row: Invoice, before: str, now: datetime) -> None:
+    """Each once: a state is told of in the transaction that first mirrors it."""
+    told = {
+        "customer": customer.key,
+        "number": row.number,
+        "status": row.status,
+        "currency": row.currency,
+        "total": f"{row.total:f}",
+        "url": row.hosted_url,
+    }
+    events = [
+        event
+        for event, new in (
+            ("invoice.issued", before == DRAFT and row.status in SHOWN),
+            ("invoice.paid", before != PAID and row.status == PAID),
+        )
+        if new
+    ]
+    tell(session, [Message(customer.id, event, told) for event in events], now=now)
 
 
 def list_invoices(
@@ -59,7 +84,7 @@ def list_invoices(
 
 
 def _copy(row: Invoice, invoice: Any) -> None:
-    row.number, row.status = invoice.number, invoice.status or "draft"
+    row.number, row.status = invoice.number, invoice.status or DRAFT
     row.period_starts_at, row.period_ends_at = moment(invoice.period_start), moment(invoice.period_end)
     row.currency = invoice.currency.upper()
     digits = minor_digits(row.currency)

@@ -20,6 +20,7 @@ from metering.billing.realign import hold_periods, lay
 from metering.billing.rhythm import Cycle, Stretch, stretches_until
 from metering.catalog import Catalog
 from metering.models import AuditEntry, Customer, Period, StripeSubscription
+from metering.notify.deliveries import Message, tell
 from metering.stripe_sync.asking import asking, moment, moment_or_none
 from metering.stripe_sync.customers import ensure_link, find_ours
 from metering.stripe_sync.gateway import StripeApi
@@ -79,6 +80,8 @@ def follow(session: Session, catalog: Catalog, customer: Customer, account: str,
         session.add(
             AuditEntry(at=now, actor="stripe", action="stripe.subscription", customer_id=customer.id, detail=detail)
         )
+        told = {"customer": customer.key, **detail}
+        tell(session, [Message(customer.id, "subscription.changed", told)], now=now)
     return changed
 
 

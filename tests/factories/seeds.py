@@ -26,6 +26,8 @@ from metering.api.parameters import flat_query
 from metering.api.shapes import EXAMPLE_CUSTOMER
 from metering.catalog import Meter
 from metering.models import ApiKey, Customer, Membership, User
+from metering.notify.deliveries import ping
+from metering.notify.endpoints import create_endpoint
 from metering.problems import to_json
 from metering.reservations import reserve
 from metering.service import Metering
@@ -78,6 +80,7 @@ class Seeds:
         seeds._keys(demo, bravo)
         world.send()
         seeds._usage()
+        seeds._webhook(demo)
         return seeds
 
     def client(self, user: str | None = None) -> FlaskClient:
@@ -135,6 +138,13 @@ class Seeds:
         session.commit()
         self.world.send()
         return key, made.secret
+
+    def _webhook(self, demo: Customer) -> None:
+        session, now = self.world.session, self.world.now
+        url = "https://hooks.planted.example/"
+        endpoint = create_endpoint(session, demo, url=url, events=["alert.crossed"], now=now)
+        self.ids |= {"endpoint_id": endpoint.id, "delivery_id": ping(session, endpoint, now=now).id}
+        session.commit()
 
     def _usage(self) -> None:
         world = self.world

@@ -37,6 +37,7 @@ class Page:
     csrf: bool = True
 
 
+ENDPOINT = "/c/<customer_key>/webhooks/<int(max=9223372036854775807):endpoint_id>"
 NO_TOKEN = {"token": "mt_of_nobody"}
 
 PAGES = {
@@ -70,6 +71,19 @@ PAGES = {
     "POST /c/<customer_key>/plan/portal": Page("customer", 303, form={}),
     "POST /c/<customer_key>/plan/cancel": Page("customer", 303, form={}),
     "POST /c/<customer_key>/plan/resume": Page("customer", 303, form={}),
+    "GET /c/<customer_key>/alerts": Page("customer"),
+    "POST /c/<customer_key>/alerts/thresholds": Page("customer", 303, form={"percents": "50, 100"}),
+    "POST /c/<customer_key>/alerts/mails": Page("customer", 303, form={"wanted": "no"}),
+    "GET /c/<customer_key>/webhooks": Page("customer"),
+    "POST /c/<customer_key>/webhooks": Page(
+        "customer", form={"url": "https://example.com/", "events": ["invoice.paid"]}
+    ),
+    f"GET {ENDPOINT}": Page("customer"),
+    f"POST {ENDPOINT}/ping": Page("customer", 303, form={}),
+    f"POST {ENDPOINT}/rotate": Page("customer", form={}),
+    f"POST {ENDPOINT}/state": Page("customer", 303, form={"on": "yes"}),
+    f"POST {ENDPOINT}/remove": Page("customer", 303, form={}),
+    f"POST {ENDPOINT}/deliveries/<int(max=9223372036854775807):delivery_id>/replay": Page("customer", 303, form={}),
     "GET /c/<customer_key>/keys": Page("customer"),
     "GET /operator": Page("operator"),
     "GET /operator/live/flow": Page("operator"),
@@ -159,6 +173,7 @@ PAGES = {
 OWNED = {"name", "customer", "customer_key", "customer_id", "id_or_key", "key_id", "member_id", "user_id", "event_id"}
 OWNED |= {"reservation", "token", "alert_id", "operator_key_id", "session_id", "invitation_id"}
 OWNED |= {"job_id", "message_id", "held_id", "report_id", "stripe_event", "comparison_id", "run_id"}
+OWNED |= {"endpoint_id", "delivery_id"}
 """Parameters that name what belongs to somebody: to a customer, or to the operators."""
 
 SHARED = {"meter", "id_or_slug", "slug", "meter_slug", "feature", "feature_key", "filename", "code", "plan"}

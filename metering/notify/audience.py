@@ -1,0 +1,27 @@
+"""Who of a customer hears of things by e-mail."""
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from metering.models import Customer, Membership, User
+from metering.notify import mail
+
+MANAGERS = ("owner", "admin")
+
+
+def write_to_managers(
+    session: Session, customer: Customer, *, subject: str, body: str, now: datetime, alerts: bool = False
+) -> int:
+    """Post an e-mail to each owner and admin (for `alerts`: who wants them); how many."""
+    query = (
+        select(User.email)
+        .join(Membership, Membership.user_id == User.id)
+        .where(Membership.customer_id == customer.id, Membership.role.in_(MANAGERS))
+        .order_by(User.id)
+    )
+    addresses = session.scalars(query.where(Membership.alert_mails) if alerts else query).all()
+    for address in addresses:
+        mail.post(session, to=address, subject=subject, body=body, now=now, customer_id=customer.id)
+    return len(addresses)
