@@ -353,6 +353,7 @@ NAVIGATION = (
     NavItem("Overview", "gauge", "dashboard.overview"),
     NavItem("Quick start", "rocket", "dashboard.quickstart"),
     NavItem("Usage", "chart-bar", "dashboard.usage", "Usage"),
+    NavItem("Bill", "file-invoice", "dashboard.bill", "Billing"),
     NavItem("Plan", "receipt", "dashboard.plan", "Billing"),
     NavItem("API keys", "key", "dashboard.keys", "Manage"),
 )
