@@ -219,7 +219,7 @@ def _days(meter: Meter, rows: Sequence[UsageRow], where: tzinfo) -> tuple[Day, .
         Day(
             label=humanize.short_day(row.window_start, where),
             starts_at=row.window_start,
-            value=quantities.short(meter, row.value),
+            value=quantities.bare(meter, round(row.value, quantities.SHOWN_DIGITS)),
             exact=quantities.exact(meter, round(row.value, quantities.SHOWN_DIGITS)),
             share=max(row.value, Decimal(0)) * 100 / most if most > 0 else Decimal(0),
         )

@@ -174,19 +174,15 @@ def _fit(meter: Meter, price: Price | None, limit: Limit | None, used: Decimal) 
     percent = percent_of(used, most)
     over = limit is not None and limit.mode == "hard" and used > limit.value
     alone = meter.is_level and used == most == 1  # the one seat of a plan is taken by whoever looks
-    of = "" if most is None else f" of {_bare(meter, most)}"
+    ends_before = price is not None and limit is not None and _all_included(meter, price, limit)
+    of = "" if most is None else f" of {quantities.bare(meter, most)}"
     return Fit(
-        text=f"You use {_bare(meter, used)}{of}",
-        bar=bar_for(used, limit=most, included=quantities.included_quantity(meter, price)),
+        text=f"You use {quantities.bare(meter, used)}{of}",
+        bar=bar_for(used, limit=most, included=quantities.included_quantity(meter, None if ends_before else price)),
         state="ok" if alone else state_for(percent),
         percent=percent,
         over=over,
     )
-
-
-def _bare(meter: Meter, quantity: Decimal) -> str:
-    """In full, without the unit that stands beside it already."""
-    return humanize.exact(quantity) if meter.display == "number" else quantities.short(meter, quantity)
 
 
 def _price_text(catalog: Catalog, meter: Meter, price: Price, limit: Limit | None) -> str:

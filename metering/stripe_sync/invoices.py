@@ -90,7 +90,7 @@ def invoice_lines(session: Session, api: StripeApi, invoice: Invoice) -> list[In
         asked = api.client.v1.invoices.line_items.list(invoice.stripe_id, {"limit": 100})
         lines: list[Any] = list(asked.auto_paging_iter())
     prices = select(StripePrice.stripe_id, StripePrice.meter).where(StripePrice.account == invoice.account)
-    meters: dict[str, str | None] = dict(session.execute(prices).tuples().all())
+    meters = dict(session.execute(prices).all())
     digits = minor_digits(invoice.currency)
     return [
         InvoiceLine(
