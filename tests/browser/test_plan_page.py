@@ -39,7 +39,7 @@ def test_a_limit_is_reached_and_gone_once_a_bigger_plan_is_bought(shop: Shop, vi
     """The whole way: the plan is compared, bought, looked at on the bill, changed and cancelled."""
     shop.books.use(1_000)
     page = visit.logged_in()
-    expect(page.get_by_text("Limit reached")).to_be_visible()
+    expect(page.get_by_text("Limit reached", exact=True)).to_be_visible()
     page.get_by_role("link", name="Plan", exact=True).click()
     expect(page.get_by_text("You use 1,000 of 1,000")).to_be_visible()
     page.get_by_role("button", name="Upgrade to Pro").click()
@@ -53,7 +53,7 @@ def test_a_limit_is_reached_and_gone_once_a_bigger_plan_is_bought(shop: Shop, vi
     expect(page.locator(".menu-sub").first).to_have_text("Pro plan")
     assert serious(page, axe) == []
     page.get_by_role("link", name="Overview").click()
-    expect(page.get_by_text("Limit reached")).to_have_count(0)
+    expect(page.get_by_text("Limit reached", exact=True)).to_have_count(0)
 
     page.get_by_role("link", name="Bill", exact=True).click()
     page.locator("summary", has_text="API calls").click()
