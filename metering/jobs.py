@@ -11,6 +11,7 @@ from functools import lru_cache
 import structlog
 from sqlalchemy import text
 
+from metering.accounts import credentials
 from metering.accounts.in_force import put_in_force
 from metering.billing.periods import close_periods, customers_without_next, ensure_periods
 from metering.notify import mail
@@ -39,17 +40,18 @@ def runtime() -> Runtime:
 
 
 def close_hours() -> int:
-    """Write the accruals of the hours that are over."""
+    """Write the accruals of the hours that are over, and of the last parts of those within which a period has ended."""
     current = runtime()
     current.refresh_meters()
     delay = current.settings.settle_delay_seconds
     closed = 0
-    while True:
-        with current.transaction() as session:
-            moved = accruals.close_hours(session, current.catalog, now=current.clock(), settle_seconds=delay)
-        closed += moved
-        if not moved:
-            return closed
+    for close in (accruals.close_hours, accruals.settle_ended):
+        moved = 1
+        while moved:
+            with current.transaction() as session:
+                moved = close(session, current.catalog, now=current.clock(), settle_seconds=delay)
+            closed += moved
+    return closed
 
 
 def make_periods() -> int:
@@ -131,6 +133,11 @@ def send_mails() -> int:
     return mail.send_waiting(runtime())
 
 
+def send_reset_links() -> int:
+    """Send the links that people who forgot their password asked for."""
+    return credentials.send_reset_links(runtime())
+
+
 @dataclass(frozen=True, slots=True)
 class Recurring:
     """`job` runs every `seconds`."""
@@ -148,5 +155,6 @@ SCHEDULE = (
     Recurring(report_to_stripe, 30),
     Recurring(reconcile_with_stripe, 60),
     Recurring(process_stripe_events, 15),
+    Recurring(send_reset_links, 5),
     Recurring(send_mails, 5),
 )

@@ -16,7 +16,7 @@ from rq import get_current_job
 from metering.settings import Settings
 
 SECRET_NAMES = re.compile(r"(secret|password|token|authorization|api_key|cookie)", re.IGNORECASE)
-SECRET_VALUES = re.compile(r"\b(mk_[0-9a-f]{2}_|sk_(?:test|live)_|rk_(?:test|live)_|whsec_)[A-Za-z0-9_-]+")
+SECRET_VALUES = re.compile(r"\b(mk_[0-9a-f]{2}_|sk_(?:test|live)_|rk_(?:test|live)_|whsec_|mt_)[A-Za-z0-9_-]+")
 
 Event = MutableMapping[str, Any]
 
@@ -51,7 +51,7 @@ def _add_ids(_: Any, __: str, event: Event) -> Event:
 
 
 def hide_secrets(_: Any, __: str, event: Event) -> Event:
-    """Blank what is named like a secret, and what looks like one of our keys or of Stripe's."""
+    """Blank what is named like a secret, and what looks like one of our keys, of Stripe's, or the token of a link."""
     for name, value in event.items():
         if SECRET_NAMES.search(name):
             event[name] = "***"

@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     period_grace_seconds: Seconds = 2700
     stripe_account_id: str | None = _stripe("STRIPE_ACCOUNT_ID")
     public_url: str | None = None
+    sign_up: Literal["open", "closed"] | None = None
 
     smtp_host: str | None = None
     smtp_port: int = Field(default=587, ge=1, le=65535)
@@ -121,6 +122,16 @@ class Settings(BaseSettings):
     def sends_mail(self) -> bool:
         """Whether e-mail reaches anybody: by an SMTP server, in development as a line of the log."""
         return self.smtp_host is not None or self.is_development
+
+    @property
+    def sends_links(self) -> bool:
+        """Whether links in e-mails lead here: what a request says of its host could be anybody's invention."""
+        return self.sends_mail and (self.public_url is not None or self.is_development)
+
+    @property
+    def sign_up_is_open(self) -> bool:
+        """Unless it is said: in development only."""
+        return self.sign_up == "open" or (self.sign_up is None and self.is_development)
 
     @property
     def flask_secret(self) -> str:

@@ -31,8 +31,9 @@ def create_key(
     scopes: Sequence[str],
     now: datetime,
     by_operator: bool = False,
+    by: str | None = None,
 ) -> tuple[ApiKey, NewKey]:
-    """A new key of `customer`, or of the operators (None), and its secret.
+    """A new key of `customer`, or of the operators (None), and its secret. `by`: who makes it, as the audit log says.
 
     Raises:
         InvalidKey: no name, an unknown scope, or one that only operators grant.
@@ -52,6 +53,7 @@ def create_key(
         partition=customer.partition if customer else 0,
         scopes=list(dict.fromkeys(scopes)),
         created_at=now,
+        created_by=by,
     )
     session.add(key)
     session.flush()
@@ -66,6 +68,7 @@ def rotate_key(
     overlap_seconds: int,
     now: datetime,
     by_operator: bool = False,
+    by: str | None = None,
 ) -> tuple[ApiKey, NewKey]:
     """A new key with the name and scopes of one that works; that one stops `overlap_seconds` from now.
 
@@ -88,7 +91,7 @@ def rotate_key(
         raise NotPermitted("only operators replace a key that carries a scope which they grant", key=key_id)
     old.expires_at = now + timedelta(seconds=overlap_seconds)
     old.state_version += 1
-    return create_key(session, customer, name=old.name, scopes=old.scopes, now=now, by_operator=by_operator)
+    return create_key(session, customer, name=old.name, scopes=old.scopes, now=now, by_operator=by_operator, by=by)
 
 
 def revoke_key(session: Session, customer: Customer | None, key_id: int, *, now: datetime) -> ApiKey:

@@ -1,11 +1,17 @@
-"""Sessions of logged-in users, by Flask-Login. A session ends with the password it was opened with."""
+"""Who comes in with a cookie, by Flask-Login: it names a session, and ends with the password it was opened with."""
 
-from flask import Response, request, url_for
+import re
+
+from flask import Response, current_app, request, url_for
 from flask_login import LoginManager
 from werkzeug.utils import redirect
 
+from metering.accounts.sessions import SEEN_EVERY, find_session, note_seen
 from metering.extensions import db
 from metering.models import User
+from metering.runtime import Runtime
+
+COOKIE = re.compile(r"([0-9]{1,18})\.[0-9a-f]{16}\.([0-9]{1,18})")
 
 
 def bind(manager: LoginManager) -> None:
@@ -16,10 +22,24 @@ def bind(manager: LoginManager) -> None:
     manager.unauthorized_handler(ask_to_log_in)
 
 
-def load_user(session_id: str) -> User | None:
-    user_id, _, _ = session_id.partition(".")
-    user = db.session.get(User, int(user_id)) if user_id.isdigit() else None
-    return user if user is not None and user.get_id() == session_id else None
+def load_user(cookie: str) -> User | None:
+    """The user of a session that runs. That it was seen is written down at most once a minute."""
+    named = COOKIE.fullmatch(cookie)
+    if named is None:
+        return None
+    runtime: Runtime = current_app.extensions["metering"].runtime
+    now = runtime.clock()
+    found = find_session(db.session(), int(named[1]), int(named[2]), now=now)
+    if found is None:
+        return None
+    user, opened = found
+    user.session_id = opened.id
+    if user.get_id() != cookie:
+        return None
+    if now - opened.last_seen_at >= SEEN_EVERY:
+        with runtime.transaction() as own:
+            note_seen(own, opened.id, now=now)
+    return user
 
 
 def ask_to_log_in() -> Response:

@@ -129,6 +129,7 @@ def rotate(customer: str, key_id: int, body: Rotation) -> NewKeyAnswer:
             overlap_seconds=body.overlap_seconds,
             now=change.now,
             by_operator=current_caller().is_operator,
+            by=change.actor,
         )
         change.note("key.rotate", found, key=key_id, successor=successor.id, overlap_seconds=body.overlap_seconds)
         return NewKeyAnswer.of(successor, secret=made.secret)
@@ -195,6 +196,7 @@ def _create(change: Change, customer: Customer | None, body: KeyBody) -> NewKeyA
         scopes=body.scopes,
         now=change.now,
         by_operator=current_caller().is_operator,
+        by=change.actor,
     )
     change.note("key.create", customer, key=key.id, name=key.name, scopes=key.scopes)
     return NewKeyAnswer.of(key, secret=made.secret)

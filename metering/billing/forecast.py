@@ -2,7 +2,7 @@
 
 The rule: what was used so far, and in the time that is left as much a day as in the mean of the last days. A level
 stays as it is: billed by time it costs on, billed by its maximum it has its maximum. People can check that by hand;
-seasons and trends they could not.
+seasons and trends they could not. A hard limit ends usage: nothing is foretold beyond it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from decimal import Decimal
 from metering.billing.estimate import Estimate, EstimateLine
 from metering.billing.pricing import price_line
 from metering.catalog import Catalog, Meter
+from metering.catalog.aggregations import to_quantity
 
 LOOKED_BACK = timedelta(days=7)
 SHORTEST = timedelta(days=1)
@@ -73,6 +74,9 @@ def _line(
     assert price is not None  # or there would be no line
     used = line.usage.quantity * price.size
     more = _more(meter, paces.get(meter.key), levels.get(meter.key, Decimal(0)), left)
+    limit, mode = catalog.limit_units(bill.plan, meter)
+    if mode == "hard" and limit is not None and not meter.is_level:
+        more = min(more, max(to_quantity(limit, meter.scale) - used, Decimal(0)))
     priced = price_line(price, max(used + more, Decimal(0)).scaleb(meter.scale), meter, bill.currency)
     return replace(line, amount=priced.amount, usage=priced)
 

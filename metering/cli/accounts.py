@@ -19,6 +19,7 @@ from metering.accounts.in_force import count_seats, put_in_force
 from metering.accounts.keys import DEFAULT_SCOPES, SCOPES, create_key, keys_of, revoke_key
 from metering.accounts.users import add_member, create_user
 from metering.billing.periods import PLAN_STARTS, PlanStart
+from metering.cli import people
 from metering.cli.common import actor, current_metering, explained
 from metering.errors import Conflict, NotFound
 from metering.models import ROLES, AuditEntry, Customer
@@ -31,7 +32,7 @@ def register(commands: AppGroup) -> None:
         ("keys", "API keys.", (create_key_command, revoke)),
     ):
         group = AppGroup(name, help=help_text)
-        for command in members:
+        for command in (*members, *people.COMMANDS[name]):
             group.add_command(command)
         commands.add_command(group)
 
@@ -104,7 +105,9 @@ def create_key_command(customer_key: str | None, operator: bool, name: str, scop
         with runtime.transaction() as session:
             customer = find_customer(session, customer_key) if customer_key else None
             chosen = scopes or (SCOPES if operator else DEFAULT_SCOPES)
-            _, made = create_key(session, customer, name=name, scopes=chosen, now=runtime.clock(), by_operator=True)
+            _, made = create_key(
+                session, customer, name=name, scopes=chosen, now=runtime.clock(), by_operator=True, by=actor()
+            )
         push_state()
     click.echo(made.secret)
 

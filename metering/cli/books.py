@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from metering.accounts.customers import find_customer
 from metering.billing.rhythm import zone
-from metering.cli.common import actor, current_metering, explained, json_option, print_json
+from metering.cli.common import actor, current_metering, explained, json_option, print_json, show_figures
 from metering.keeper import Keeper
 from metering.models import SetAside
 from metering.service import MeterUsage
@@ -84,8 +84,7 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(figures)
         return
-    for name, value in figures.items():
-        click.echo(f"{name.replace('_', ' '):<34} {value:>12,g}")
+    show_figures(figures)
 
 
 @click.command("verify")

@@ -2,7 +2,7 @@
 
 import getpass
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,24 @@ def explained() -> Iterator[None]:
         raise click.ClickException(error.message) from None
     except OperationalError as error:
         raise click.ClickException(f"The database does not answer: {str(error).splitlines()[0]}") from None
+
+
+def show_figures(figures: Mapping[str, float]) -> None:
+    """One a line, the numbers beneath each other."""
+    widest = max((len(name) for name in figures), default=0)
+    for name, value in figures.items():
+        click.echo(f"{name.replace('_', ' '):<{widest}} {number(value):>14}")
+
+
+def number(value: float) -> str:
+    """Whole numbers in full, others with two places."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
+
+
+def counted(one: Mapping[str, Any], what: str) -> str:
+    """`1 hour`, `2 hours`: the number stands under the plural."""
+    found = one[f"{what}s"]
+    return f"{found} {what}" if found == 1 else f"{found} {what}s"
 
 
 def actor() -> str:

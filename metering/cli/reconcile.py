@@ -6,23 +6,29 @@ from decimal import Decimal
 from typing import Any
 
 import click
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
-from metering.cli.common import current_metering, explained, json_option, print_json
-from metering.models import StripeMeter
+from metering.cli.common import counted, current_metering, explained, json_option, print_json, show_figures
+from metering.models import MeterRow, StripeMeter, StripeReport
 from metering.runtime import Runtime
-from metering.stripe_sync.history import last_run
+from metering.stripe_sync.history import standing_differences
 from metering.stripe_sync.reconcile import Compared, Scope, reconcile
 from metering.stripe_sync.reporting import stripe_status
 from metering.stripe_sync.single import doubled
 from metering.stripe_sync.sql import statement
 from metering.stripe_sync.stops import stop_of
 
+REASONS_SHOWN = 20
+"""In doubt, each row has a reason of its own: `stripe parked` lists them all."""
+
 
 @click.command("status")
 @json_option
 def status(as_json: bool) -> None:
-    """Where reporting stands: what waits and why, who has no Stripe id, what the last comparison found."""
+    """Where reporting stands: what waits and why, who has no Stripe id or no subscription, what the last comparisons of
+    each customer found.
+    """
     runtime = current_metering().runtime
     with explained():
         found = _status(runtime)
@@ -32,10 +38,16 @@ def status(as_json: bool) -> None:
     click.echo(
         found["stopped"] or ("METERING_STRIPE is off" if runtime.settings.stripe == "off" else "reporting goes on")
     )
-    for name, value in found["figures"].items():
-        click.echo(f"{name.replace('_', ' '):<36} {value:>14,g}")
+    show_figures(found["figures"])
     for one in found["without_stripe_id"]:
-        click.echo(f"no Stripe id: {one['customer']} owes {one['units']} of {one['meter']} in {one['hours']} hours")
+        click.echo(f"no Stripe id: {one['customer']} owes {one['units']} of {one['meter']} in {counted(one, 'hour')}")
+    for one in found["without_subscription"]:
+        click.echo(
+            f"no subscription: {one['customer']} (plan {one['plan']}) used {one['units']} of {one['meter']} "
+            f"in {counted(one, 'hour')}, which nobody bills"
+        )
+    for one in found["parked"]:
+        click.echo(f"parked: {counted(one, 'row')} of {one['meter']}: {one['reason']}")
     for one in found["doubled"]:
         click.echo(f"billed twice: {one['customer']} has {' and '.join(one['subscriptions'])} (`stripe end-double`)")
     for one in found["differences"]:
@@ -48,19 +60,12 @@ def status(as_json: bool) -> None:
 def _status(runtime: Runtime) -> dict[str, Any]:
     with runtime.transaction() as session:
         stopped = stop_of(session, runtime.settings)
-        last = last_run(session)
-        accounts = session.scalars(select(StripeMeter.account).distinct()).all()
-        without = [
-            {"account": account, **row._mapping}
-            for account in accounts
-            for row in session.execute(
-                statement("usage_without_stripe_id"), {"account": account, "now": runtime.clock()}
-            )
-        ]
         return {
             "stopped": stopped.message if stopped else None,
             "figures": stripe_status(runtime, session),
-            "without_stripe_id": without,
+            "without_stripe_id": _by_account(session, "usage_without_stripe_id", runtime.clock()),
+            "without_subscription": _by_account(session, "usage_without_subscription", runtime.clock()),
+            "parked": _parked(session),
             "doubled": [asdict(one) for one in doubled(session)],
             "differences": [
                 {
@@ -69,10 +74,33 @@ def _status(runtime: Runtime) -> dict[str, Any]:
                     "period": one.period_starts_at,
                     "causes": one.causes,
                     "done": one.done,
+                    "needs_operator": one.needs_operator,
                 }
-                for one in (last[1] if last else ())
+                for one in standing_differences(session)
             ],
         }
+
+
+def _by_account(session: Session, name: str, now: datetime) -> list[dict[str, Any]]:
+    accounts = session.scalars(select(StripeMeter.account).distinct().order_by(StripeMeter.account)).all()
+    return [
+        {"account": account, **row._mapping}
+        for account in accounts
+        for row in session.execute(statement(name), {"account": account, "now": now})
+    ]
+
+
+def _parked(session: Session) -> list[dict[str, Any]]:
+    """How many rows wait for the operator, by meter and reason."""
+    rows = session.execute(
+        select(MeterRow.key.label("meter"), StripeReport.fault.label("reason"), func.count().label("rows"))
+        .join(MeterRow, MeterRow.id == StripeReport.meter_id)
+        .where(StripeReport.state == "parked")
+        .group_by(MeterRow.key, StripeReport.fault)
+        .order_by(MeterRow.key, StripeReport.fault)
+        .limit(REASONS_SHOWN)
+    )
+    return [dict(row._mapping) for row in rows]
 
 
 @click.command("reconcile")

@@ -12,7 +12,7 @@ from metering.cli.common import actor, current_metering, explained, json_option,
 from metering.cli.push import push_catalog
 from metering.cli.reconcile import reconcile_command, status
 from metering.models import Customer, MeterRow, StripeReport
-from metering.stripe_sync import decisions, single, stops
+from metering.stripe_sync import decisions, lost_meters, single, stops
 from metering.stripe_sync.processing import mirror_now
 from metering.stripe_sync.reporting import gateway_for, report
 
@@ -20,7 +20,7 @@ from metering.stripe_sync.reporting import gateway_for, report
 def register(commands: AppGroup) -> None:
     group = AppGroup("stripe", help="What Stripe is told.")
     looking = (report_now, status, reconcile_command, list_parked)
-    deciding = (retry, write_off, settle, resume, end_double, push_catalog)
+    deciding = (retry, write_off, settle, resume, end_double, push_catalog, forget_meter)
     for command in (*looking, *deciding, *stripe_events.COMMANDS):
         group.add_command(command)
     commands.add_command(group)
@@ -80,13 +80,25 @@ def list_parked(as_json: bool) -> None:
 
 
 @click.command("retry")
-@click.argument("number", type=int)
-def retry(number: int) -> None:
-    """Send a parked row again, after its cause was mended."""
+@click.argument("numbers", type=int, nargs=-1, metavar="[N]…")
+@click.option(
+    "--meter", default=None, help="All parked rows of this meter, such as after it was reactivated at Stripe."
+)
+def retry(numbers: tuple[int, ...], meter: str | None) -> None:
+    """Send parked rows again, after their cause was mended."""
+    if bool(numbers) == (meter is not None):
+        raise click.UsageError("say which ones: their numbers, or --meter KEY")
     runtime = current_metering().runtime
-    with explained(), runtime.transaction() as session:
-        decisions.retry(session, number, now=runtime.clock(), actor=actor())
-    click.echo(f"row {number} waits to be sent", err=True)
+    with explained():
+        if meter is not None:
+            with runtime.transaction() as session:
+                numbers = decisions.parked_of(session, meter)
+        for number in numbers:
+            with runtime.transaction() as session:
+                decisions.retry(session, number, now=runtime.clock(), actor=actor())
+            click.echo(f"row {number} waits to be sent", err=True)
+    if not numbers:
+        click.echo(f"nothing of {meter} is parked", err=True)
 
 
 @click.command("write-off")
@@ -125,6 +137,20 @@ def end_double(subscription: str, note: str) -> None:
         mirror_now(runtime, subscription)
         put_in_force(runtime)
     click.echo(f"{subscription} has ended", err=True)
+
+
+@click.command("forget-meter")
+@click.argument("meter")
+@click.option("--note", required=True, help="Why: it stands in the audit log.")
+def forget_meter(meter: str, note: str) -> None:
+    """Have owed again what was reported to a meter that is gone at Stripe; `push` makes another."""
+    runtime = current_metering().runtime
+    if runtime.settings.stripe == "off":
+        raise click.ClickException("METERING_STRIPE is off: Stripe cannot be asked whether the meter is gone")
+    with explained(), runtime.transaction() as session:
+        gateway = gateway_for(runtime.settings)
+        lost, rows = lost_meters.forget_meter(session, gateway, meter, note=note, now=runtime.clock(), actor=actor())
+    click.echo(f"{meter}: {lost} forgotten, {rows} rows withdrawn; now run `flask metering stripe push`", err=True)
 
 
 @click.command("resume")

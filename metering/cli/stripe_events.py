@@ -4,7 +4,7 @@ import click
 
 from metering.accounts.customers import find_customer
 from metering.accounts.in_force import put_in_force
-from metering.cli.common import actor, current_metering, explained, json_option, print_json
+from metering.cli.common import actor, counted, current_metering, explained, json_option, print_json
 from metering.stripe_sync import inbound
 from metering.stripe_sync.customers import find_or_create
 from metering.stripe_sync.mirror import mirror
@@ -54,7 +54,7 @@ def list_events(everything: bool, limit: int, as_json: bool) -> None:
     for row in rows:
         click.echo(f"{row['event']}  {row['received_at']:%Y-%m-%d %H:%M:%S}  {row['type']}  {row['object'] or ''}")
         click.echo(
-            f"        {row['state']}, {row['attempts']} tries{': ' + str(row['reason']) if row['reason'] else ''}"
+            f"        {row['state']}, {counted(row, 'attempt')}{': ' + str(row['reason']) if row['reason'] else ''}"
         )
 
 

@@ -59,6 +59,19 @@ class Access:
         return self.role in KEY_MANAGERS and not self.remembered
 
     @property
+    def may_manage_team(self) -> bool:
+        return self.role in KEY_MANAGERS and not self.remembered
+
+    @property
+    def may_make_owners(self) -> bool:
+        """Owners alone decide who is one."""
+        return self.role == "owner" and not self.remembered
+
+    @property
+    def may_change_settings(self) -> bool:
+        return self.role in KEY_MANAGERS and not self.remembered
+
+    @property
     def customer(self) -> CustomerRef:
         return next(one for one in self.customers if one.key == self.customer_key)
 
@@ -152,6 +165,32 @@ def require_plan_manager(access: Access) -> None:
     """Raises NotPermitted."""
     if not access.may_manage_plan:
         raise NotPermitted("only owners and admins of a customer change its plan")
+
+
+def require_team_manager(access: Access) -> None:
+    """Raises NotPermitted."""
+    if not access.may_manage_team:
+        raise NotPermitted("only owners and admins of a customer manage its members")
+
+
+def require_settings_manager(access: Access) -> None:
+    """Raises NotPermitted."""
+    if not access.may_change_settings:
+        raise NotPermitted("only owners and admins of a customer change its settings")
+
+
+def user_page(view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:
+    """Give the view the logged-in `User`: the login page for nobody."""
+
+    @wraps(view)
+    def guarded(**rest: Any) -> ResponseReturnValue:
+        user = logged_in_user()
+        if user is None:
+            answer: ResponseReturnValue = login.unauthorized()
+            return answer
+        return view(user, **rest)
+
+    return guarded
 
 
 def user_ref(user: User) -> UserRef:

@@ -1,7 +1,7 @@
 """The forms of the pages. CSRF is checked before any view runs."""
 
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, PasswordField, SelectMultipleField, StringField
+from wtforms import BooleanField, PasswordField, SelectField, SelectMultipleField, StringField
 from wtforms.validators import DataRequired, InputRequired, Length
 
 from metering.accounts.keys import DEFAULT_SCOPES
@@ -23,6 +23,19 @@ class LoginForm(FlaskForm):  # type: ignore[misc]  # the library has no types
     email = StringField(filters=[stripped], validators=[DataRequired("Enter your email."), Length(max=254)])
     password = PasswordField(validators=[InputRequired("Enter your password.")])
     remember = BooleanField()
+
+
+OVERLAPS = (
+    ("0", "Stop it at once"),
+    ("3600", "Keep it for an hour"),
+    ("86400", "Keep it for a day"),
+    ("604800", "Keep it for a week"),
+)
+"""What becomes of a key that is replaced, by the seconds for which it still works."""
+
+
+class RotateForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+    overlap = SelectField(choices=[seconds for seconds, _ in OVERLAPS], default="86400")
 
 
 class KeyForm(FlaskForm):  # type: ignore[misc]  # the library has no types

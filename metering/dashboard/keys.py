@@ -1,69 +1,95 @@
-"""API keys of a customer: seen by its members, made and revoked by its owners and admins.
+"""API keys of a customer: seen by its members, made, replaced and revoked by its owners and admins.
 
-A change is committed first and sent to Redis at once, so that it holds in every process within a second; the keeper
-sends again what could not be sent.
+A secret stands in the one answer that makes it and nowhere else: a session cookie would keep it readable.
 """
-
-from typing import Any
 
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from metering.accounts.customers import find_customer
-from metering.accounts.in_force import put_in_force
-from metering.accounts.keys import create_key, keys_of
+from metering.accounts.keys import create_key, keys_of, rotate_key
 from metering.accounts.keys import revoke_key as revoke
+from metering.billing.rhythm import zone
 from metering.dashboard import presenters
 from metering.dashboard.access import Access, current_metering, customer_page, require_key_manager
-from metering.dashboard.forms import SCOPES, KeyForm
+from metering.dashboard.changing import changing
+from metering.dashboard.forms import OVERLAPS, SCOPES, KeyForm, RotateForm
 from metering.dashboard.overview import blueprint
 from metering.dashboard.view_models import CreatedKey
-from metering.errors import IntakeUnavailable
+from metering.errors import Conflict, IntakeUnavailable, NotPermitted
 from metering.extensions import db
-from metering.models import Customer
+from metering.models import ApiKey, Customer
 
 __all__ = ["blueprint"]
+
+KEY = "<int(max=9223372036854775807):key_id>"
 
 
 @blueprint.route("/c/<customer_key>/keys", methods=["GET", "POST"])
 @customer_page
 def keys(access: Access) -> ResponseReturnValue:
-    customer = _customer(access)
     form = KeyForm()
     if request.method == "GET":
-        return _page(access, customer, form)
+        return _page(access, form)
+    _customer(access)
     require_key_manager(access)
     if not form.validate_on_submit():
-        return _page(access, customer, form), 422
-    return _create(access, customer, form)
+        return _page(access, form), 422
+    name, scopes = form.name.data, form.scopes.data
+    with changing(access) as change:
+        key, made = create_key(
+            change.session, change.customer, name=name, scopes=scopes, now=change.now, by=change.actor
+        )
+        change.note("key.create", change.customer, key=key.id, name=name, scopes=scopes)
+    return _page(access, KeyForm(formdata=None), created=CreatedKey(name, made.secret))
 
 
-def _create(access: Access, customer: Customer, form: KeyForm) -> ResponseReturnValue:
-    """The secret stands in this very answer and nowhere else: a session cookie would keep it readable."""
-    _, made = create_key(
-        db.session(),
-        customer,
-        name=form.name.data,
-        scopes=form.scopes.data,
-        now=current_metering().runtime.clock(),
-    )
-    db.session.commit()
-    created = CreatedKey(form.name.data, made.secret)
-    in_force = put_in_force(current_metering().runtime)
-    return _page(access, customer, KeyForm(formdata=None), created=created, waits=not in_force)
+@blueprint.post(f"/c/<customer_key>/keys/{KEY}/rotate")
+@customer_page
+def rotate(access: Access, key_id: int) -> ResponseReturnValue:
+    _customer(access)
+    require_key_manager(access)
+    form = RotateForm()
+    if not form.validate_on_submit():
+        return _page(access, KeyForm(formdata=None)), 422
+    overlap = int(form.overlap.data)
+    try:
+        with changing(access) as change:
+            successor, made = rotate_key(
+                change.session, change.customer, key_id, overlap_seconds=overlap, now=change.now, by=change.actor
+            )
+            change.note("key.rotate", change.customer, key=key_id, successor=successor.id, overlap_seconds=overlap)
+    except Conflict:
+        flash("This key was revoked or replaced before. Replace the newer one, or create another.", "error")
+        return _back(access)
+    except NotPermitted:
+        flash("Operators gave this key what you can’t grant: ask them for a new one.", "error")
+        return _back(access)
+    return _page(access, KeyForm(formdata=None), created=CreatedKey(successor.name, made.secret))
 
 
-@blueprint.post("/c/<customer_key>/keys/<int(max=9223372036854775807):key_id>/revoke")
+@blueprint.post(f"/c/<customer_key>/keys/{KEY}/revoke")
 @customer_page
 def revoke_key(access: Access, key_id: int) -> ResponseReturnValue:
+    _customer(access)
     require_key_manager(access)
-    key = revoke(db.session(), _customer(access), key_id, now=current_metering().runtime.clock())
-    name = key.name
-    db.session.commit()
-    if put_in_force(current_metering().runtime):
-        flash(f"Key “{name}” is revoked. Calls with it are refused.", "success")
+    with changing(access) as change:
+        key = revoke(change.session, change.customer, key_id, now=change.now)
+        change.note("key.revoke", change.customer, key=key_id)
+    if _in_force(key_id):
+        flash(f"Key “{key.name}” is revoked. Calls with it are refused.", "success")
     else:
-        flash(f"Key “{name}” is revoked. It takes effect as soon as live counting is back.", "warning")
+        flash(f"Key “{key.name}” is revoked. It takes effect as soon as live counting is back.", "warning")
+    return _back(access)
+
+
+def _in_force(key_id: int) -> bool:
+    """Whether the intake has been told of a key as it stands; else the keeper tells it as soon as it can."""
+    key = db.session.get(ApiKey, key_id, populate_existing=True)
+    return key is not None and key.sent_version >= key.state_version
+
+
+def _back(access: Access) -> ResponseReturnValue:
     return redirect(url_for("dashboard.keys", customer_key=access.customer_key), 303)
 
 
@@ -74,16 +100,19 @@ def _customer(access: Access) -> Customer:
     return find_customer(db.session(), access.customer_key)
 
 
-def _page(access: Access, customer: Customer, form: KeyForm, **more: Any) -> str:
-    now = current_metering().runtime.clock()
+def _page(access: Access, form: KeyForm, created: CreatedKey | None = None) -> str:
+    now, where = current_metering().runtime.clock(), zone(access.timezone)
+    found = keys_of(db.session(), _customer(access))
+    waits = created is not None and any(key.sent_version < key.state_version for key in found)
     return render_template(
         "dashboard/keys.html",
         customer_key=access.customer_key,
-        keys=presenters.key_views(keys_of(db.session(), customer), now),
+        keys=presenters.key_views(found, now, where),
         scopes=SCOPES,
+        overlaps=OVERLAPS,
         form=form,
         may_manage=access.may_manage_keys,
-        created=more.get("created"),
-        waits=more.get("waits", False),
+        created=created,
+        waits=waits,
         shell=presenters.shell(access),
     )

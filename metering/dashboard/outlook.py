@@ -5,6 +5,7 @@ from datetime import datetime, tzinfo
 from decimal import Decimal
 
 from metering.catalog import Meter
+from metering.clock import MICROSECOND
 from metering.dashboard import humanize, quantities
 from metering.dashboard.history import History
 from metering.dashboard.view_models import Spark
@@ -35,7 +36,7 @@ class Outlook:
         if room is not None and end >= usage.used + room and (wait := pace.until(room)) is not None:
             return f"At the limit {humanize.relative(self.now + wait, self.now)}", True
         about = quantities.short(meter, end.quantize(Decimal(1)))
-        return f"About {about} by {humanize.short_day(self.period.ends_at, self.where)}", False
+        return f"About {about} by {humanize.short_day(self.period.ends_at - MICROSECOND, self.where)}", False
 
     def spark(self, meter: Meter) -> Spark | None:
         if self.history is None:

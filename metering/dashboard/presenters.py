@@ -10,6 +10,7 @@ from metering.billing.estimate import EstimateLine as BillLine
 from metering.billing.pricing import PricedLine
 from metering.billing.rhythm import zone
 from metering.catalog import Catalog, Meter
+from metering.clock import MICROSECOND
 from metering.dashboard import humanize, quantities
 from metering.dashboard.access import Access
 from metering.dashboard.figures import Figures
@@ -192,7 +193,7 @@ def estimate_view(
         currency=bill.currency,
         as_of_text=humanize.moment(bill.as_of, where),
         forecast=humanize.money(expected.total, bill.currency) if expected else None,
-        forecast_text=f"expected by {humanize.day(bill.ends_at, where)}" if expected else None,
+        forecast_text=f"expected by {humanize.day(bill.ends_at - MICROSECOND, where)}" if expected else None,
     )
 
 
@@ -217,12 +218,15 @@ def _unit_price(priced: PricedLine) -> str:
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
-def key_views(keys: Sequence[ApiKey], now: datetime) -> tuple[KeyView, ...]:
-    """Keys that work first, then those that were revoked."""
-    return tuple(key_view(key, now) for key in sorted(keys, key=lambda key: key.revoked_at is not None))
+def key_views(keys: Sequence[ApiKey], now: datetime, where: tzinfo) -> tuple[KeyView, ...]:
+    """Keys that work first, then those that do not any more."""
+    views = [key_view(key, now, where) for key in keys]
+    return tuple(sorted(views, key=lambda view: bool(view.ended_text)))
 
 
-def key_view(key: ApiKey, now: datetime) -> KeyView:
+def key_view(key: ApiKey, now: datetime, where: tzinfo) -> KeyView:
+    replaced = key.expires_at is not None
+    over = key.expires_at is not None and key.expires_at <= now
     return KeyView(
         id=str(key.id),
         name=key.name,
@@ -230,7 +234,15 @@ def key_view(key: ApiKey, now: datetime) -> KeyView:
         scopes=tuple(key.scopes),
         created_at=key.created_at,
         created_text=humanize.relative(key.created_at, now).capitalize(),
+        created_by=maker(key.created_by),
         last_used_at=key.last_used_at,
         last_used_text="Never" if key.last_used_at is None else humanize.relative(key.last_used_at, now).capitalize(),
-        revoked=key.revoked_at is not None,
+        ended_text="Revoked" if key.revoked_at is not None else "Replaced" if over else None,
+        until_text=humanize.moment(key.expires_at, where) if replaced and key.expires_at is not None else None,
     )
+
+
+def maker(actor: str | None) -> str | None:
+    """Who made a key, as a customer reads it: "by ada@acme.example"."""
+    kind, _, name = (actor or "").partition(":")
+    return {"user": f"by {name}", "key": "through the API", "cli": "by an operator"}.get(kind)

@@ -75,11 +75,11 @@ def python_lines(address: str) -> str:
             "import os",
             "import requests",
             "",
-            'key = os.environ["METERING_KEY"]',
-            f'answer = requests.get("{address}{SAMPLE_PATH}",',
-            '                      headers={"Authorization": f"Bearer {key}"})',
+            'headers = {"Authorization": "Bearer " + os.environ["METERING_KEY"]}',
+            f'answer = requests.get("{address}{SAMPLE_PATH}", headers=headers)',
             "answer.raise_for_status()",
-            'print(answer.json(), answer.headers["X-RateLimit-Remaining"], "left")',
+            'left = answer.headers["X-RateLimit-Remaining"]',
+            'print(answer.json(), left, "left")',
         )
     )
 

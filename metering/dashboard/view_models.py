@@ -278,7 +278,12 @@ class KeyView:
     created_text: str
     last_used_at: datetime | None = None
     last_used_text: str = "Never"
-    revoked: bool = False
+    created_by: str | None = None
+    """A phrase: "by ada@acme.example"."""
+    ended_text: str | None = None
+    """Why it does not work any more: "Revoked", "Replaced"."""
+    until_text: str | None = None
+    """Until when a key that was replaced still works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,9 +358,12 @@ NAVIGATION = (
     NavItem("Overview", "gauge", "dashboard.overview"),
     NavItem("Quick start", "rocket", "dashboard.quickstart"),
     NavItem("Usage", "chart-bar", "dashboard.usage", "Usage"),
+    NavItem("Events", "list-details", "dashboard.events", "Usage"),
     NavItem("Bill", "file-invoice", "dashboard.bill", "Billing"),
     NavItem("Plan", "receipt", "dashboard.plan", "Billing"),
     NavItem("API keys", "key", "dashboard.keys", "Manage"),
+    NavItem("Team", "users", "dashboard.team", "Manage"),
+    NavItem("Settings", "settings", "dashboard.settings", "Manage"),
 )
 
 
@@ -369,7 +377,7 @@ class MenuItem:
     operators: bool = False
 
 
-USER_MENU: tuple[MenuItem, ...] = ()
+USER_MENU: tuple[MenuItem, ...] = (MenuItem("Account", "user-circle", "accounts.account"),)
 
 
 @dataclass(frozen=True, slots=True)

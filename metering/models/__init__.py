@@ -2,6 +2,7 @@
 
 from metering.models.alert import Alert
 from metering.models.api_key import ApiKey
+from metering.models.confirmation import EmailChange, Invitation, PasswordReset, SignUp
 from metering.models.customer import Customer
 from metering.models.event import Event, Identity
 from metering.models.held import HeldEvent
@@ -16,7 +17,9 @@ from metering.models.sample import SampleFile, SampleMessage
 from metering.models.stripe import LedgerEntry, StripeMeter, StripeReport, StripeStop
 from metering.models.stripe_catalog import StripePrice, StripeProduct
 from metering.models.stripe_mirror import Invoice, StripeEvent, StripeSubscription
+from metering.models.two_step import RecoveryCode, TotpSecret
 from metering.models.user import ROLES, Membership, User
+from metering.models.user_session import UserSession
 
 __all__ = [
     "ROLES",
@@ -26,10 +29,12 @@ __all__ = [
     "AuditEntry",
     "Correction",
     "Customer",
+    "EmailChange",
     "Event",
     "HeldEvent",
     "Identity",
     "Inbox",
+    "Invitation",
     "Invoice",
     "LedgerEntry",
     "Level",
@@ -37,14 +42,17 @@ __all__ = [
     "Membership",
     "MeterRow",
     "PartitionRow",
+    "PasswordReset",
     "Period",
     "PeriodTotal",
     "ReconciledDifference",
     "Reconciliation",
+    "RecoveryCode",
     "Rollup",
     "SampleFile",
     "SampleMessage",
     "SetAside",
+    "SignUp",
     "StripeEvent",
     "StripeMeter",
     "StripePrice",
@@ -52,5 +60,7 @@ __all__ = [
     "StripeReport",
     "StripeStop",
     "StripeSubscription",
+    "TotpSecret",
     "User",
+    "UserSession",
 ]

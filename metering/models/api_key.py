@@ -14,7 +14,7 @@ class ApiKey(Model):
     """A key of a customer, or of the operators (`customer_id` is null), who may act for any customer.
 
     It works until it is revoked, or until `expires_at` where that is set. What Redis is told of it is sent whenever
-    `state_version` has risen.
+    `state_version` has risen. `created_by` is written as in the audit log: "user:EMAIL", "key:ID", "cli:ACCOUNT".
     """
 
     __tablename__ = "api_keys"
@@ -31,6 +31,7 @@ class ApiKey(Model):
     partition: Mapped[int] = mapped_column(SmallInteger)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
     created_at: Mapped[CreatedAt]
+    created_by: Mapped[str | None] = mapped_column(Text)
     last_used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     state_version: Mapped[int] = mapped_column(Integer, server_default="1")
     sent_version: Mapped[int] = mapped_column(SmallInteger, server_default="0")

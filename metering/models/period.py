@@ -30,6 +30,7 @@ class Period(Model):
             using="gist",
         ),
         Index("ix_periods_customer_id_starts_at", "customer_id", "starts_at", unique=True),
+        Index("ix_periods_ends_at", "ends_at"),
     )
 
     id: Mapped[RowId]

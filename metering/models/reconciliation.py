@@ -3,7 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, DateTime, ForeignKey, Index, Integer, Numeric, Text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, DateTime, ForeignKey, Index, Integer, Numeric, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -36,10 +36,14 @@ class Reconciliation(Model):
 
 class ReconciledDifference(Model):
     """`used`, `reported` and `at_stripe` in scaled units, the latter null where Stripe could not be asked; `estimated`
-    and `invoiced` are our amount and that of Stripe's preview, in the currency's major unit.
+    and `invoiced` are our amount and that of Stripe's preview, in the currency's major unit. It stands until
+    `replaced_at`, when its customer and period were compared again.
     """
 
     __tablename__ = "reconciled_differences"
+    __table_args__ = (
+        Index("ix_reconciled_differences_standing", "customer", postgresql_where=text("replaced_at IS NULL")),
+    )
 
     id: Mapped[RowId]
     reconciliation_id: Mapped[int] = mapped_column(
@@ -56,3 +60,4 @@ class ReconciledDifference(Model):
     causes: Mapped[list[str]] = mapped_column(ARRAY(Text))
     done: Mapped[str] = mapped_column(Text)
     needs_operator: Mapped[bool] = mapped_column(Boolean)
+    replaced_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

@@ -26,13 +26,19 @@ class User(Model):
     created_at: Mapped[CreatedAt]
     memberships: Mapped[list["Membership"]] = relationship(back_populates="user", order_by="Membership.id")
 
+    session_id = 0
+    """Of the session by which this user came in, in this very process; no column."""
     is_active = True
     is_authenticated = True
     is_anonymous = False
 
     def get_id(self) -> str:
-        """What the session holds: it ends with the password it was opened with."""
-        return f"{self.id}.{sha256(self.password_hash.encode()).hexdigest()[:16]}"
+        """What the cookie holds: it ends with its session, and with the password that session was opened with."""
+        return f"{self.id}.{self.password_mark}.{self.session_id}"
+
+    @property
+    def password_mark(self) -> str:
+        return sha256(self.password_hash.encode()).hexdigest()[:16]
 
 
 class Membership(Model):

@@ -4,6 +4,10 @@ Always holds: everything before a level's `accrued_until` has its accruals, and 
 A late event moves both back (`store.batch.fold_levels`), and closing writes the hours from there on anew: by what is
 true now, whether their period is still open or not. A voided event counts nowhere.
 
+A period that ends within an hour has its part of it settled with its own end: its invoice, which is made final an hour
+after that, would else miss what a part of an hour cost that is closed an hour later. Such a part stands at or after
+`accrued_until`: whatever changes the level takes it away, it is settled again, and closing the hour writes it anew.
+
 Closing and draining both write `levels` and `accruals`, and a drain inserts events before it looks at their levels. So
 closing takes the lock that the drain works under, its partitions' rows, before it reads anything it relies on. With
 locks on `levels` alone, a drain that waits for one would go on with the accruals it saw before the wait, and take the
@@ -12,7 +16,7 @@ meanwhile; a drain skips partitions that are taken and so waits for no closer; a
 `accruals` does it under this lock.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -25,7 +29,7 @@ from metering.catalog import Catalog
 from metering.clock import MICROSECOND, floor_hour
 from metering.intake.values import Span
 from metering.models import PartitionRow, Period
-from metering.store.levels import Change, Folded, Opening, accrue
+from metering.store.levels import Change, Folded, HourAccrual, Opening, accrue
 from metering.store.sql import statement
 
 MAX_LEVELS = 2_000
@@ -77,6 +81,36 @@ def close_hours(
     ]
     _write(session, levels, folded)
     return len(levels)
+
+
+def settle_ended(
+    session: Session, catalog: Catalog, *, now: datetime, settle_seconds: float, limit: int = MAX_LEVELS
+) -> int:
+    """Write what levels cost in an open hour for periods that ended within it at least `settle_seconds` ago; how many
+    such parts. The caller commits, and calls again until the answer is 0. Waits as `close_hours` does.
+    """
+    billed = [meter.key for meter in catalog.meters.values() if meter.is_level]
+    ended_by = now - timedelta(seconds=settle_seconds)
+    wanted = {"since": floor_hour(ended_by) - HOUR, "ended_by": ended_by, "meters": billed, "most": limit}
+    partitions = {row.partition for row in session.execute(statement("ended_levels"), {**wanted, "partitions": None})}
+    if not partitions:
+        return 0
+    _lock(session, partitions)
+    rows = session.execute(statement("ended_levels"), {**wanted, "partitions": sorted(partitions)}).all()
+    changes = _changes(session, rows, [row.ends_at - MICROSECOND for row in rows])
+    _write_hours(session, [(row, _last_part(row, changes, catalog)) for row in rows])
+    return len(rows)
+
+
+def _last_part(row: Any, changes: Mapping[tuple[int, int], Sequence[Change]], catalog: Catalog) -> HourAccrual:
+    folded = accrue(
+        Opening(row.accrued_until, row.opening, row.peak),
+        changes.get((row.customer_id, row.meter_id), ()),
+        [Span(row.period_id, row.starts_at, row.ends_at)],
+        until=row.accrued_until + HOUR,
+        bills_as=catalog.meters[row.meter].bills_as or "time_weighted",
+    )
+    return folded.hours[-1]
 
 
 def accrued(session: Session, customer_id: int, period: Period, *, now: datetime) -> dict[str, Decimal]:
@@ -172,7 +206,19 @@ def _periods(session: Session, levels: Sequence[Any]) -> dict[int, list[Span]]:
 
 
 def _write(session: Session, levels: Sequence[Any], folded: Sequence[Folded]) -> None:
-    hours = [(level, hour) for level, fold in zip(levels, folded, strict=True) for hour in fold.hours]
+    _write_hours(session, [(level, hour) for level, fold in zip(levels, folded, strict=True) for hour in fold.hours])
+    session.execute(
+        statement("move_levels"),
+        {
+            "customer_ids": [level.customer_id for level in levels],
+            "meter_ids": [level.meter_id for level in levels],
+            "openings": [fold.level for fold in folded],
+            "until": [level.until for level in levels],
+        },
+    )
+
+
+def _write_hours(session: Session, hours: Sequence[tuple[_Level, HourAccrual]]) -> None:
     session.execute(
         statement("write_accruals"),
         {
@@ -183,14 +229,5 @@ def _write(session: Session, levels: Sequence[Any], folded: Sequence[Folded]) ->
             "units": [hour.units for _, hour in hours],
             "closings": [hour.closing for _, hour in hours],
             "peaks": [hour.peak for _, hour in hours],
-        },
-    )
-    session.execute(
-        statement("move_levels"),
-        {
-            "customer_ids": [level.customer_id for level in levels],
-            "meter_ids": [level.meter_id for level in levels],
-            "openings": [fold.level for fold in folded],
-            "until": [level.until for level in levels],
         },
     )

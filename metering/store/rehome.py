@@ -71,5 +71,5 @@ def _correct(session: Session, customer: Customer, moved: Sequence[Any]) -> None
 
 def _accrue_anew(session: Session, customer: Customer, hour: datetime) -> None:
     """A level's hours from `hour` on are closed again, in the periods that hold them now."""
-    query = select(Level.meter_id).where(Level.customer_id == customer.id, Level.accrued_until > hour)
+    query = select(Level.meter_id).where(Level.customer_id == customer.id, Level.accrued_until >= hour)
     fold_levels(session, [(customer.id, meter_id, to_micros(hour)) for meter_id in session.scalars(query)])

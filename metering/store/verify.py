@@ -80,9 +80,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """The live side at one moment: counters, what of them is still in the stream, and corrections yet to come."""
+    """The live side at one moment: counters, what of them is still in the stream, and corrections yet to come.
+
+    `open_periods` are those whose counters were read: what waits for one that is closed already changes none of them.
+    """
 
     counters: dict[Place, int]
+    open_periods: set[int]
     undrained: Counter[Place]
     lost: tuple[int, ...]
 
@@ -118,7 +122,7 @@ def _compare_live(snapshot: Connection, live: _Live) -> Iterable[Difference]:
             expected[row.customer, row.meter, row.period_id] += int(row.units)
     for place in sorted(expected.keys() | live.counters.keys(), key=str):
         wanted, found = expected[place], live.counters.get(place, 0)
-        if wanted != found:
+        if wanted != found and (place[2] is None or place[2] in live.open_periods):
             where = "level" if place[2] is None else f"period {place[2]}"
             yield Difference(place[0], place[1], where, Decimal(wanted), Decimal(found))
 
@@ -126,16 +130,19 @@ def _compare_live(snapshot: Connection, live: _Live) -> Iterable[Difference]:
 def _read_live(snapshot: Connection, redis: Redis) -> _Live:
     counters: dict[Place, int] = {}
     undrained: Counter[Place] = Counter()
+    open_periods: set[int] = set()
     lost = []
     rows = Session(snapshot).scalars(select(PartitionRow)).all()
     try:
         run = scripts.redis_run(redis)
         for row in rows:
-            if not _read_partition(snapshot, redis, row, run, counters, undrained):
+            pairs = _open_periods(snapshot, row.partition)
+            open_periods.update(period for _, period in pairs)
+            if not _read_partition(snapshot, redis, row, run, pairs, counters, undrained):
                 lost.append(row.partition)
     except RedisError as error:
         raise IntakeUnavailable("Redis did not answer") from error
-    return _Live(counters, undrained, tuple(lost))
+    return _Live(counters, open_periods, undrained, tuple(lost))
 
 
 def _read_partition(
@@ -143,6 +150,7 @@ def _read_partition(
     redis: Redis,
     row: PartitionRow,
     run: str,
+    pairs: Sequence[tuple[str, int]],
     counters: dict[Place, int],
     undrained: Counter[Place],
 ) -> bool:
@@ -151,7 +159,7 @@ def _read_partition(
     if is_lost(row, run, redis.mget(key + "gen", key + "seq")):
         return False
     seen: dict[str, int] = {}
-    for customers in _batches(_open_periods(snapshot, partition)):
+    for customers in _batches(pairs):
         last = _read_counters(redis, key, customers, counters)
         seen.update(dict.fromkeys({customer for customer, _ in customers}, last))
     entries = cast(RawEntries, redis.xrange(key + "stream", min=f"({row.generation}-{row.sequence}"))

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from metering.errors import Conflict, NotFound
-from metering.models import AuditEntry, StripeReport
+from metering.models import AuditEntry, MeterRow, StripeReport
 from metering.stripe_sync.ledger import DOUBTFUL_AFTER, keys_of, lock_hour_of, withdraw, write_reports
 
 
@@ -29,6 +30,15 @@ def retry(session: Session, report_id: int, *, now: datetime, actor: str) -> Non
     report.state = "doubtful" if in_doubt else "pending"
     report.next_try_at, report.settled_at = now, None
     session.flush()
+
+
+def parked_of(session: Session, meter: str) -> tuple[int, ...]:
+    """The parked rows of a meter of ours, oldest first. Raises NotFound where there is no such meter."""
+    meter_id = session.scalar(select(MeterRow.id).where(MeterRow.key == meter))
+    if meter_id is None:
+        raise NotFound(f"there is no meter {meter}", meter=meter)
+    query = select(StripeReport.id).where(StripeReport.state == "parked", StripeReport.meter_id == meter_id)
+    return tuple(session.scalars(query.order_by(StripeReport.id)))
 
 
 def write_off(session: Session, report_id: int, *, note: str, now: datetime, actor: str) -> None:

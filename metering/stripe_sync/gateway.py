@@ -6,12 +6,13 @@ everything would be owed again.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from http import HTTPStatus
+from typing import Any, Protocol
 
 import stripe
 
@@ -79,6 +80,10 @@ class NoSuchCustomer(StripeFailed):
     """Stripe knows no customer of the id that was asked for, so it has counted nothing under it."""
 
 
+class NoSuchMeter(StripeFailed):
+    """Stripe knows no meter of the id that was asked for."""
+
+
 class KeyRefused(ConfigurationError):
     """Stripe does not take the key, or does not say whose it is: nothing can be sent until an operator acts."""
 
@@ -108,16 +113,33 @@ class StripeGateway(Protocol):
     def daily_summaries(self, meter: str, customer: str, start: datetime, end: datetime) -> dict[datetime, Decimal]:
         """What Stripe has counted on each UTC day of `[start, end)`, whole days; a day without usage may be missing."""
 
-    def meter(self, meter: str) -> MeterAtStripe: ...
+    def meter(self, meter: str) -> MeterAtStripe:
+        """Raises NoSuchMeter."""
 
     def find_or_create_meter(self, event_name: str, display_name: str) -> MeterAtStripe:
-        """The active meter of this event name, made with the formula `sum` where there is none."""
+        """The meter of this event name, the active one first, made with the formula `sum` where there is none at all.
+
+        One that was deactivated is never replaced by another: what was counted stays with it, and so do its prices.
+        """
 
     def ensure_customer(self, key: str, name: str) -> str:
         """The id of a customer at Stripe for one of ours: made once, however often it is asked for within 24 hours.
 
         The caller keeps the id; after 24 hours another customer would be made.
         """
+
+
+class PacedClient(stripe.RequestsClient):
+    """Stripe's own way to send requests, which waits for its turn first."""
+
+    def __init__(self, wait_for_turn: Callable[[], None] | None, *, timeout: float) -> None:
+        super().__init__(timeout=timeout)
+        self._wait_for_turn = wait_for_turn
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        if self._wait_for_turn is not None:
+            self._wait_for_turn()
+        return super().request(*args, **kwargs)
 
 
 class StripeApi:
@@ -186,10 +208,12 @@ class StripeApi:
         try:
             return _meter(self._client.v1.billing.meters.retrieve(meter))
         except stripe.StripeError as error:
+            if error.code == "resource_missing" or error.http_status == HTTPStatus.NOT_FOUND:
+                raise NoSuchMeter(outcome_of(error)) from error
             raise _failed(error) from error
 
     def find_or_create_meter(self, event_name: str, display_name: str) -> MeterAtStripe:
-        found = self._active_meter(event_name)
+        found = self._meter_named(event_name)
         if found is not None:
             return found
         try:
@@ -204,7 +228,7 @@ class StripeApi:
             )
         except stripe.StripeError as error:
             # Another process was quicker: an event name belongs to one active meter.
-            if (found := self._active_meter(event_name)) is not None:
+            if (found := self._meter_named(event_name)) is not None:
                 return found
             raise _failed(error) from error
 
@@ -219,16 +243,18 @@ class StripeApi:
             raise _failed(error) from error
         return made.id
 
-    def active_meters(self) -> list[MeterAtStripe]:
-        """Those that take usage, newest first. Raises StripeFailed."""
+    def meters_by_name(self) -> dict[str, MeterAtStripe]:
+        """By event name the one that takes usage, else the newest that was deactivated. Raises StripeFailed."""
         try:
-            meters = self._client.v1.billing.meters.list({"status": "active", "limit": PAGE})
-            return [_meter(meter) for meter in meters.auto_paging_iter()]
+            listed = self._client.v1.billing.meters.list({"limit": PAGE})
+            meters = [_meter(meter) for meter in listed.auto_paging_iter()]
         except stripe.StripeError as error:
             raise _failed(error) from error
+        oldest_first = reversed(meters)
+        return {meter.event_name: meter for meter in sorted(oldest_first, key=lambda meter: meter.active)}
 
-    def _active_meter(self, event_name: str) -> MeterAtStripe | None:
-        return next((meter for meter in self.active_meters() if meter.event_name == event_name), None)
+    def _meter_named(self, event_name: str) -> MeterAtStripe | None:
+        return self.meters_by_name().get(event_name)
 
 
 def connect(
@@ -239,10 +265,12 @@ def connect(
     account_id: str | None = None,
     timeout_seconds: float = TIMEOUT_SECONDS,
     network_retries: int = NETWORK_RETRIES,
+    wait_for_turn: Callable[[], None] | None = None,
 ) -> StripeApi:
     """A gateway for this key. Without `account_id` (`acct_…`) Stripe is asked for it, which needs the network.
 
-    A `StripeClient` never retries unless told to, and waits for 80 seconds (observed with 16.1).
+    A `StripeClient` never retries unless told to, and waits for 80 seconds (observed with 16.1). `wait_for_turn` is
+    called before each call, before those as well that the library repeats by itself.
 
     Raises:
         ConfigurationError: a live key or no address for the stand-in, or Stripe doesn't know the key.
@@ -255,7 +283,7 @@ def connect(
         stripe_version=API_VERSION,
         base_addresses={"api": api_base} if api_base else {},
         max_network_retries=network_retries,
-        http_client=stripe.RequestsClient(timeout=timeout_seconds),
+        http_client=PacedClient(wait_for_turn, timeout=timeout_seconds),
     )
     if standin:
         return StripeApi(client, STANDIN)

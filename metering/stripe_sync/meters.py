@@ -4,7 +4,7 @@ Always holds: a link, once anything was reported over it, leads to the same Stri
 a link on, every change of the meter's usage is noted for the ledger, and what was there before is noted with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 
@@ -16,7 +16,7 @@ from metering.catalog import Catalog, Meter
 from metering.errors import ConfigurationError
 from metering.models import MeterRow, StripeMeter, StripePrice, StripeReport
 from metering.store.meters import meter_ids
-from metering.stripe_sync.gateway import MeterAtStripe, StripeGateway
+from metering.stripe_sync.gateway import MeterAtStripe, NoSuchMeter, StripeGateway
 from metering.stripe_sync.sql import statement
 from metering.stripe_sync.terms import SCALED_UNIT
 
@@ -53,22 +53,40 @@ def ids_from(environ: Mapping[str, str], catalog: Catalog) -> dict[str, str]:
 
 
 def find_meters(
-    gateway: StripeGateway, catalog: Catalog, environ: Mapping[str, str], *, create: bool
+    gateway: StripeGateway,
+    catalog: Catalog,
+    environ: Mapping[str, str],
+    *,
+    create: bool,
+    linked: Collection[str] = (),
 ) -> dict[str, MeterAtStripe]:
     """Ask Stripe for the meters that the environment names; with `create` find or make the others by event name.
 
+    One of `linked` (Stripe's ids) that was deactivated since stays what it is: Stripe refuses its usage, whose rows are
+    parked, and that of other meters goes on.
+
     Raises:
-        ConfigurationError: a meter that is named does not add up what it gets, or takes nothing.
-        StripeFailed: Stripe does not know it, or did not answer.
+        ConfigurationError: a meter that is named does not add up what it gets, takes nothing, or is not there.
+        StripeFailed: Stripe did not answer.
     """
     ids = ids_from(environ, catalog)
     found: dict[str, MeterAtStripe] = {}
     for meter in filter(is_reported, catalog.meters.values()):
         if meter.key in ids:
-            found[meter.key] = usable(meter.key, gateway.meter(ids[meter.key]))
+            found[meter.key] = usable(meter.key, named_meter(gateway, meter.key, ids[meter.key]), linked)
         elif create:
-            found[meter.key] = usable(meter.key, gateway.find_or_create_meter(meter.key, meter.name))
+            found[meter.key] = usable(meter.key, gateway.find_or_create_meter(meter.key, meter.name), linked)
     return found
+
+
+def named_meter(gateway: StripeGateway, key: str, id: str) -> MeterAtStripe:
+    """The meter that the environment names for one of ours. Raises ConfigurationError where there is none."""
+    try:
+        return gateway.meter(id)
+    except NoSuchMeter:
+        raise ConfigurationError(
+            f"{_variable(key)}: Stripe knows no meter {id} in {gateway.account}: name one of this account and mode"
+        ) from None
 
 
 def link_meters(
@@ -151,11 +169,15 @@ def _refuse_to_move(session: Session, account: str, meters: Mapping[int, MeterAt
             )
 
 
-def usable(key: str, meter: MeterAtStripe) -> MeterAtStripe:
+def usable(key: str, meter: MeterAtStripe, linked: Collection[str] = ()) -> MeterAtStripe:
+    """The meter itself. Raises ConfigurationError where it cannot count ours."""
     if meter.formula != "sum":
         raise ConfigurationError(f"the Stripe meter {meter.id} for {key} must add up (sum), not {meter.formula}")
-    if not meter.active:
-        raise ConfigurationError(f"the Stripe meter {meter.id} for {key} is not active: it takes no usage")
+    if not meter.active and meter.id not in linked:
+        raise ConfigurationError(
+            f"the Stripe meter {meter.id} for {key} is not active: it takes no usage. Reactivate it at Stripe (in its "
+            f"dashboard under Meters), or name another one in {_variable(key)}; a second one is not made"
+        )
     return meter
 
 

@@ -1,5 +1,6 @@
 """What came and went at Stripe before we heard of it: a subscription that was cancelled again within the hour, the end
-of one after which another was bought, a short trial. Its periods are laid afterwards, as far as they are not closed.
+of one after which another was bought, a short trial, a pause whose end began a new cycle. Its periods are laid
+afterwards, as far as they are not closed.
 """
 
 from collections.abc import Sequence
@@ -27,9 +28,11 @@ def with_missed(
             continue
         plans = _plans(session, customer.id, one.starts_at, found[0].starts_at)
         latest = min(one.period_starts_at, ended_at)
-        if {one.starts_at, latest, ended_at} <= plans.keys():
+        # Where its cycle began anew: at the end of a trial or of a pause.
+        anchors = {one.anchor} if one.starts_at < one.anchor < latest else set()
+        if {one.starts_at, latest, ended_at, *anchors} <= plans.keys():
             continue
-        start = latest if one.starts_at in plans else one.starts_at
+        start = one.starts_at if one.starts_at not in plans else min(anchors - plans.keys(), default=latest)
         plan, cycle = one.plan or free, Cycle(one.anchor, one.cycle)
         earlier = stretches_until(start, plan, cycle, customer.timezone, latest)
         lived = [*_cut(earlier, latest), Stretch(latest, ended_at, plan, cycle)]

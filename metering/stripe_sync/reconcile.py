@@ -1,5 +1,8 @@
 """Reconciliation: what Stripe counts beside what was used, customer by customer, with the cause of each difference.
 
+Of a customer that Stripe knows every linked meter is looked at, used or not: one call a customer, meter and period.
+Else usage that somebody else reported where we have none would never be seen.
+
 Always holds: Stripe lower, and all of it settled, is topped up by rows of their own; Stripe higher is told to the
 operator, and nothing is corrected by itself. What was found is kept, with what was done about it.
 """
@@ -21,6 +24,7 @@ from metering.runtime import Runtime
 from metering.stripe_sync.claims import TOO_OLD
 from metering.stripe_sync.comparison import Books, Explained, explain
 from metering.stripe_sync.gateway import StripeApi
+from metering.stripe_sync.history import replace_differences
 from metering.stripe_sync.ledger import MAX_AGE
 from metering.stripe_sync.meters import is_reported
 from metering.stripe_sync.previews import invoice_preview
@@ -46,6 +50,11 @@ class Scope:
     moment: datetime | None = None
     ended_after: datetime | None = None
     ended_by: datetime | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all periods of a customer are looked at."""
+        return self.moment is None and self.ended_by is None
 
     def holds(self, books: Books) -> bool:
         in_period = self.moment is None or books.starts_at <= self.moment < books.ends_at
@@ -177,7 +186,7 @@ def reconcile(runtime: Runtime, *, scope: Scope | None = None) -> tuple[Reconcil
     while customers := _customers(runtime, scope, run.done_until):
         for customer_id in customers:
             compared = reconciler.compare(customer_id, scope)
-            run = _keep(runtime, run.id, customer_id, compared)
+            run = _keep(runtime, run.id, customer_id, scope, compared)
             found += compared
     return _finish(runtime, run.id), found
 
@@ -198,7 +207,7 @@ def reconcile_some(runtime: Runtime, *, enough: Callable[[], bool]) -> int:
             if enough():
                 return compared
             found = reconciler.compare(customer_id, scope)
-            run = _keep(runtime, run.id, customer_id, found)
+            run = _keep(runtime, run.id, customer_id, scope, found)
             compared += len(found)
         if not customers:
             _finish(runtime, run.id)
@@ -275,12 +284,18 @@ def _begin(runtime: Runtime, account: str, kind: str, scope: Scope) -> Reconcili
     return run
 
 
-def _keep(runtime: Runtime, run_id: int, customer_id: int, compared: Sequence[Compared]) -> Reconciliation:
-    """What was found of one customer, and how far the run came, in one transaction."""
+def _keep(
+    runtime: Runtime, run_id: int, customer_id: int, scope: Scope, compared: Sequence[Compared]
+) -> Reconciliation:
+    """What was found of one customer, in the place of what was found before, and how far the run came, in one
+    transaction.
+    """
     differing = [one for one in compared if one.differs]
+    series = None if scope.is_whole else [(one.books.meter, one.books.starts_at) for one in compared]
     with runtime.transaction() as session:
         run = session.get_one(Reconciliation, run_id)
         run.done_until, run.compared = customer_id, run.compared + len(compared)
+        replace_differences(session, run.account, customer_id, series, now=runtime.clock())
         session.add_all(_row(run_id, one) for one in differing)
     for one in differing:
         if one.explained.needs_operator and run.kind != "asked":

@@ -79,6 +79,7 @@ def _take_back(session: Session, gateway: StripeGateway, customer: Customer, oth
         "account": gateway.account,
         "customer_id": customer.id,
         "stripe_customer_id": other,
+        "meter_id": None,
         "now": now,
         "why": f"{other} was the wrong customer: owed again",
     }

@@ -20,9 +20,9 @@ from metering.models import Customer, StripeMeter
 from metering.runtime import Runtime
 from metering.settings import Settings
 from metering.stripe_sync.gateway import STANDIN, Fate, KeyRefused, StripeApi, StripeFailed, connect
-from metering.stripe_sync.history import last_run
+from metering.stripe_sync.history import last_run, standing_differences
 from metering.stripe_sync.ledger import forget_old_changes, ledger_status, owe
-from metering.stripe_sync.meters import find_meters, ids_from, link_meters
+from metering.stripe_sync.meters import find_meters, ids_from, link_meters, links_of
 from metering.stripe_sync.modes import refuse_foreign_ids
 from metering.stripe_sync.sender import SendReport, send_due
 from metering.stripe_sync.stops import note_stop, stop_of
@@ -157,18 +157,23 @@ def stripe_status(runtime: Runtime, session: Session) -> dict[str, float]:
     return {
         **figures,
         "stripe_stopped": float(stop_of(session, runtime.settings) is not None),
-        **_last_reconciliation(session, runtime),
+        **_comparisons(session, runtime),
     }
 
 
-def _last_reconciliation(session: Session, runtime: Runtime) -> dict[str, float]:
-    found = last_run(session)
-    if found is None or found[0].finished_at is None:
+def _comparisons(session: Session, runtime: Runtime) -> dict[str, float]:
+    """Nothing until something was compared."""
+    differences, figures = standing_differences(session), {}
+    run = last_run(session)
+    if run is not None and run.finished_at is not None:
+        figures = {
+            "stripe_reconciled_seconds_ago": (runtime.clock() - run.finished_at).total_seconds(),
+            "stripe_series_compared": float(run.compared),
+        }
+    elif not differences:
         return {}
-    run, differences = found
     return {
-        "stripe_reconciled_seconds_ago": (runtime.clock() - found[0].finished_at).total_seconds(),
-        "stripe_series_compared": float(run.compared),
+        **figures,
         "stripe_differences": float(len(differences)),
         "stripe_differences_for_operator": float(sum(one.needs_operator for one in differences)),
     }
@@ -184,6 +189,25 @@ def gateway_for(settings: Settings) -> StripeApi:
     )
 
 
+def paced_gateway_for(runtime: Runtime) -> StripeApi:
+    """The same, with every call under the rate that all workers share. For runs of many calls that are not usage."""
+    settings, account = runtime.settings, gateway_for(runtime.settings).account
+    assert settings.stripe_api_key is not None, "gateway_for has looked at it"
+    throttle = throttle_for(runtime, account)
+
+    def wait_for_turn() -> None:
+        while not throttle.take("calls"):
+            log.info("stripe_throttled")
+
+    return connect(
+        settings.stripe_api_key.get_secret_value(),
+        standin=account == STANDIN,
+        api_base=settings.stripe_api_base,
+        account_id=account.partition(":")[2],
+        wait_for_turn=wait_for_turn,
+    )
+
+
 @lru_cache(maxsize=4)
 def _connected(key: str, standin: bool, api_base: str | None, account_id: str | None) -> StripeApi:
     return connect(key, standin=standin, api_base=api_base, account_id=account_id)
@@ -194,7 +218,9 @@ def _link_meters(runtime: Runtime, gateway: StripeApi, *, create: bool) -> None:
 
     Meters of the catalog file alone are billed.
     """
-    meters = find_meters(gateway, runtime.file_catalog, os.environ, create=create)
+    with runtime.transaction() as session:
+        linked = {link.stripe_id for link in links_of(session, gateway.account).values()}
+    meters = find_meters(gateway, runtime.file_catalog, os.environ, create=create, linked=linked)
     with runtime.transaction() as session:
         link_meters(session, gateway.account, meters, units_of(runtime.file_catalog))
     _linked.add(gateway.account)

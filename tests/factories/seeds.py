@@ -15,8 +15,10 @@ from sqlalchemy import select
 
 from metering import create_app
 from metering.accounts.customers import change_plan
+from metering.accounts.invitations import invite
 from metering.accounts.keys import SCOPES, create_key, revoke_key
 from metering.accounts.passwords import hash_password
+from metering.accounts.sessions import open_session
 from metering.accounts.users import add_member, remove_member
 from metering.api.openapi import Route
 from metering.api.operation import Answered, Content
@@ -83,9 +85,16 @@ class Seeds:
         """A browser; with the session of a user, if one is named."""
         client = self.app.test_client()
         if user is not None:
+            self._open_session(self.users[user])
             with client.session_transaction() as session:
                 session["_user_id"], session["_fresh"] = self.users[user].get_id(), True
         return client
+
+    def _open_session(self, user: User) -> None:
+        """One for all browsers of a user."""
+        if not user.session_id:
+            open_session(self.world.session, user, address="192.0.2.1", user_agent="a test", now=self.world.now)
+            self.world.session.commit()
 
     def key_without(self, scope: str) -> str:
         """One of demo's that carries every scope but this."""
@@ -105,6 +114,12 @@ class Seeds:
             self.users[name] = user
         world.session.commit()
         self.ids |= {"customer_key": CUSTOMER, "user_id": self.users["colleague"].id}
+        owner, session = self.users["owner"], world.session
+        self.ids["session_id"] = open_session(session, owner, address="192.0.2.2", user_agent="", now=world.now).id
+        owner.session_id = 0
+        invited, _ = invite(session, demo, "new@planted.example", "viewer", by=owner.email, now=world.now)
+        self.ids["invitation_id"] = invited.id
+        session.commit()
 
     def _keys(self, demo: Customer, bravo: Customer) -> None:
         for name, customer in (("owner", demo), ("stranger", bravo), ("operator", None)):

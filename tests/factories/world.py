@@ -22,7 +22,7 @@ from metering.intake.event import UsageEvent, make_event
 from metering.intake.scripts import prefix, redis_run
 from metering.intake.values import Admission, Ask, Recording, Replay
 from metering.models import Customer, Event, PartitionRow, Period, PeriodTotal
-from metering.store.accruals import close_hours
+from metering.store.accruals import close_hours, settle_ended
 from metering.store.drain import Drained, drain
 from metering.store.meters import meter_ids, prepare
 from metering.store.rebuild import open_partition, rebuild
@@ -152,11 +152,13 @@ class World:
         raise AssertionError("the drain does not come to an end")
 
     def close_hours(self, settle_seconds: float = 0) -> int:
-        """Close every hour that can be closed; how many levels moved on."""
+        """Close every hour that can be closed, and the last parts of ended periods; how many levels moved on."""
         moved = 0
         while more := close_hours(self.session, self.catalog, now=self.now, settle_seconds=settle_seconds):
             self.session.commit()
             moved += more
+        while settle_ended(self.session, self.catalog, now=self.now, settle_seconds=settle_seconds):
+            self.session.commit()
         self.session.commit()
         return moved
 

@@ -1,6 +1,7 @@
-"""Hundreds of steps in an order that a seed decides: usage, late usage, usage taken back, every fault of Stripe,
-senders killed at every named point, the clock moved past a day and past the ends of periods. In the end Stripe's
-totals, added up here from the events that the stand-in received, are ours, for each customer, meter and period.
+"""Hundreds of steps in an order that a seed decides, and more until each has come often enough: usage, late usage,
+usage taken back, every fault of Stripe, senders killed at every named point, the clock moved past a day and past the
+ends of periods. In the end Stripe's totals, added up here from the events that the stand-in received, are ours, for
+each customer, meter and period.
 """
 
 import random
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,10 @@ class Campaign:
             (self.operate, 4),
         ]
         names, weights = [name for name, _ in choices], [weight for _, weight in choices]
-        for _ in range(steps):
+        for number in count():
+            if number >= steps and not too_few(self.done):
+                break
+            assert number < 2 * steps, too_few(self.done)
             self.random.choices(names, weights)[0]()
 
     def use(self, ago: timedelta = timedelta(0)) -> None:

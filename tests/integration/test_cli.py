@@ -240,3 +240,40 @@ def test_rebuild_brings_a_wrong_counter_back(run, world: World) -> None:
 
 def test_stripe_report_does_nothing_while_stripe_is_off(run) -> None:
     assert "METERING_STRIPE is off" in run("stripe", "report").output
+
+
+# -- who there is ------------------------------------------------------------------------------------------------------
+
+
+def test_customers_users_and_keys_are_listed(run, world: World) -> None:
+    run("customers", "create", "acme", "--name", "Acme", "--plan", "pro")
+    options = ("--customer", "acme", "--role", "owner", "--password-stdin")
+    run("users", "create", "ada@example.com", *options, stdin="correct horse battery\n")
+    run("keys", "create", "--customer", "acme", "--name", "server")
+
+    assert "acme" in run("customers", "list").stdout
+    assert [one["key"] for one in json.loads(run("customers", "list", "--json").stdout)] == ["acme"]
+    shown = run("customers", "show", "acme").stdout
+    assert "ada@example.com (owner)" in shown
+    assert "server" in shown
+    assert json.loads(run("customers", "show", "acme", "--json").stdout)["members"][0]["role"] == "owner"
+    assert "acme:owner" in run("users", "list", "--customer", "acme").stdout
+    user = json.loads(run("users", "list", "--json").stdout)[0]
+    assert (user["email"], user["two_step"]) == ("ada@example.com", False)
+    key = json.loads(run("keys", "list", "--customer", "acme", "--json").stdout)[0]
+    assert (key["name"], key["revoked_at"]) == ("server", None)
+    assert key["created_by"].startswith("cli:")
+    assert run("keys", "list").stdout == "none\n"
+    run("customers", "show", "nobody", status=1)
+
+
+def test_an_operator_helps_who_cannot_get_in(run, world: World, app: Flask) -> None:
+    run("users", "create", "ada@example.com", "--password-stdin", stdin="correct horse battery\n")
+
+    link = run("users", "reset", "ada@example.com").stdout.strip()
+    run("users", "one-step", "ada@example.com")
+
+    assert app.test_client().get(link.removeprefix("http://localhost:8000")).status_code == 200
+    done = world.session.scalars(select(AuditEntry.action).order_by(AuditEntry.id)).all()
+    assert done == ["user.reset_link", "user.turn_off_two_step"]
+    run("users", "reset", "nobody@example.com", status=1)

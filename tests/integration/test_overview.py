@@ -59,7 +59,7 @@ def test_a_card_says_where_its_usage_will_stand(world: World, owner: Visitor) ->
 
     calls = card(owner.open("/c/acme/").text, "api_call")
 
-    assert "About 29.1K by Dec 1" in words(calls)
+    assert "About 29.1K by Nov 30" in words(calls)
     assert calls.count('class="spark-bar') == 14
     assert calls.count("spark-none") == 7
     assert "The last 14 days: most on Nov 4, 1,000 API calls" in calls
@@ -80,7 +80,7 @@ def test_the_bill_is_foretold(world: World, owner: Visitor) -> None:
     bill = words(owner.open("/c/acme/live/estimate").text)
 
     assert "$52.00 USD" in bill
-    assert "$93.00 expected by Dec 1, 2026" in bill
+    assert "$93.00 expected by Nov 30, 2026" in bill
 
 
 def test_the_days_are_read_once_a_minute(app: Flask, world: World, owner: Visitor) -> None:

@@ -25,14 +25,18 @@ from tests.factories.world import World
 
 @dataclass(frozen=True)
 class Page:
-    """`who` succeeds on it, with `status`. `path`: values for parameters that the seeds don't know."""
+    """`who` succeeds on it, with `status`; "own": what belongs to a user. `path`: values for parameters that the seeds
+    don't know.
+    """
 
-    who: Literal["anybody", "user", "customer", "operator"]
+    who: Literal["anybody", "user", "own", "customer", "operator"]
     status: int = 200
     form: Mapping[str, Any] | None = None
     path: Mapping[str, str] = field(default_factory=dict)
     csrf: bool = True
 
+
+NO_TOKEN = {"token": "mt_of_nobody"}
 
 PAGES = {
     "GET /static/<path:filename>": Page("anybody", path={"filename": "css/app.css"}),
@@ -53,6 +57,8 @@ PAGES = {
     "GET /c/<customer_key>/live/quickstart": Page("customer"),
     "GET /c/<customer_key>/quickstart": Page("customer"),
     "GET /c/<customer_key>/usage": Page("customer"),
+    "GET /c/<customer_key>/events": Page("customer"),
+    "GET /c/<customer_key>/events/<event_id>": Page("customer"),
     "GET /c/<customer_key>/usage.csv": Page("customer"),
     "POST /webhooks/stripe": Page("anybody", 404, form={}, csrf=False),
     "POST /webhooks/stripe/thin": Page("anybody", 404, form={}, csrf=False),
@@ -70,10 +76,55 @@ PAGES = {
     "GET /c/<customer_key>/keys": Page("customer"),
     "POST /c/<customer_key>/keys": Page("customer", form={"name": "walked", "scopes": ["meter"]}),
     "POST /c/<customer_key>/keys/<int(max=9223372036854775807):key_id>/revoke": Page("customer", 303, form={}),
+    "POST /c/<customer_key>/keys/<int(max=9223372036854775807):key_id>/rotate": Page("customer", form={"overlap": "0"}),
+    "GET /c/<customer_key>/team": Page("customer"),
+    "POST /c/<customer_key>/team/invitations": Page(
+        "customer", 303, form={"email": "walked@example.org", "role": "viewer"}
+    ),
+    "POST /c/<customer_key>/team/invitations/<int(max=9223372036854775807):invitation_id>/resend": Page(
+        "customer", 303, form={}
+    ),
+    "POST /c/<customer_key>/team/invitations/<int(max=9223372036854775807):invitation_id>/withdraw": Page(
+        "customer", 303, form={}
+    ),
+    "POST /c/<customer_key>/team/<int(max=9223372036854775807):user_id>/role": Page(
+        "customer", 303, form={"role": "viewer"}
+    ),
+    "POST /c/<customer_key>/team/<int(max=9223372036854775807):user_id>/remove": Page("customer", 303, form={}),
+    "GET /c/<customer_key>/settings": Page("customer"),
+    "POST /c/<customer_key>/settings": Page("customer", 303, form={"name": "Walked", "timezone": "Europe/Berlin"}),
+    "GET /signup": Page("anybody"),
+    "POST /signup": Page(
+        "anybody", 303, form={"name": "W", "organization": "W", "email": "w@example.org", "password": PASSWORD}
+    ),
+    "GET /mail-sent": Page("anybody"),
+    "GET /verify/<token>": Page("anybody", 404, path=NO_TOKEN),
+    "POST /verify/<token>": Page("anybody", 404, path=NO_TOKEN, form={}),
+    "GET /forgot": Page("anybody"),
+    "POST /forgot": Page("anybody", 303, form={"email": "stranger@example.org"}),
+    "GET /reset/<token>": Page("anybody", 404, path=NO_TOKEN),
+    "POST /reset/<token>": Page("anybody", 404, path=NO_TOKEN, form={}),
+    "GET /login/code": Page("anybody", 303),
+    "POST /login/code": Page("anybody", 303, form={}),
+    "GET /invitations/<token>": Page("anybody", 404, path=NO_TOKEN),
+    "POST /invitations/<token>": Page("anybody", 404, path=NO_TOKEN, form={}),
+    "GET /account": Page("user"),
+    "POST /account/name": Page("user", 303, form={"name": "Walked"}),
+    "POST /account/email": Page("user", 303, form={"email": "walked@example.org", "current": PASSWORD}),
+    "GET /account/email/<token>": Page("user", 404, path=NO_TOKEN),
+    "POST /account/email/<token>": Page("user", 404, path=NO_TOKEN, form={}),
+    "POST /account/password": Page("user", 303, form={"current": PASSWORD, "password": "another password of mine"}),
+    "POST /account/sessions/<int(max=9223372036854775807):session_id>/end": Page("own", 303, form={}),
+    "POST /account/sessions/end": Page("user", 303, form={}),
+    "POST /account/two-step/begin": Page("user", 303, form={"password": PASSWORD}),
+    "GET /account/two-step": Page("user", 303),
+    "POST /account/two-step": Page("user", 303, form={}),
+    "POST /account/two-step/codes": Page("user", 303, form={"password": PASSWORD}),
+    "POST /account/two-step/off": Page("user", 303, form={"password": PASSWORD}),
 }
 
 OWNED = {"name", "customer", "customer_key", "customer_id", "id_or_key", "key_id", "member_id", "user_id", "event_id"}
-OWNED |= {"reservation", "alert_id", "operator_key_id", "invoice_id"}
+OWNED |= {"reservation", "token", "alert_id", "operator_key_id", "session_id", "invitation_id", "invoice_id"}
 """Parameters that name what belongs to somebody."""
 
 SHARED = {"meter", "id_or_slug", "slug", "meter_slug", "feature", "feature_key", "filename", "code", "plan"}
@@ -246,7 +297,7 @@ def test_a_page_lets_in_who_may_and_nobody_else(seeds: Seeds, name: str) -> None
     for at in {path, path.replace(f"/{CUSTOMER}/", f"/{STRANGER}/")}:
         answer = opened("stranger", at)
         assert told(answer) == []
-        if page.who in ("customer", "operator") and not only_names_its_customer(rule, at, path):
+        if page.who in ("own", "customer", "operator") and not only_names_its_customer(rule, at, path):
             assert answer.status_code in (403, 404), f"a stranger at {at}"
     assert books(seeds) == before, "what strangers did changed the owner's usage"
 

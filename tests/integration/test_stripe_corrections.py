@@ -1,6 +1,7 @@
 """Usage that is taken back after it was reported: Stripe ends up with what is left, by a cancel or by a signed row."""
 
 import signal
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, text, update
@@ -44,6 +45,21 @@ def assert_right(books: Books) -> None:
     assert [
         check.name for check in verify(books.engine, books.world.redis) if check.name == "owed" if not check.holds
     ] == []
+
+
+def test_hours_reported_after_an_end_that_we_heard_of_late_are_taken_back(books: Books) -> None:
+    books.use(5)
+    books.report_hours()
+    with books.engine.begin() as connection:  # the subscription had ended before; what was used moved to another period
+        ended = {"at": START - timedelta(minutes=1)}
+        connection.execute(text("UPDATE stripe_subscriptions SET status = 'canceled', ended_at = :at"), ended)
+    take_back(books, 5)
+
+    books.report_hours()
+
+    assert books.counted() == {}
+    assert books.status().owed_hours == 0
+    books.check()
 
 
 class TestWithinADay:

@@ -26,6 +26,9 @@ from tests.factories.standin import report as report_directly
 from tests.factories.world import START, World
 
 DELAY = 600.0
+SERIES = 2 * 6
+"""Both customers have six meters at Stripe, of which they use one."""
+
 EVENTS = {"path": METER_EVENTS, "method": "POST"}
 
 
@@ -33,7 +36,7 @@ EVENTS = {"path": METER_EVENTS, "method": "POST"}
 def books(world: World, standin: StandinProcess, engine: Engine) -> Books:
     """Two customers whose usage of two hours was reported long ago."""
     books = Books(world, standin, engine).open()
-    standin.set("delay", seconds=DELAY - 1)
+    standin.set("delay", seconds=DELAY - 60)  # its clock goes on while a test runs
     for customer in ("acme", "bolt"):
         books.customer(customer)
     for _ in range(2):
@@ -89,9 +92,12 @@ class TestCauses:
     def test_nothing_differs(self, app: Flask, books: Books) -> None:
         body = json.loads(run(app, "reconcile", "--json"))
 
-        assert body["compared"] == 2
-        assert [(one["used"], one["at_stripe"], one["causes"]) for one in body["series"]] == [(10, 10, [])] * 2
-        assert "2 compared, 0 differ" in run(app, "reconcile")
+        found = [(one["meter"], one["used"], one["at_stripe"], one["causes"]) for one in body["series"]]
+        used, unused = [one for one in found if one[1]], [one for one in found if not one[1]]
+        assert body["compared"] == SERIES
+        assert used == [("api_call", 10, 10, [])] * 2
+        assert [one[1:] for one in unused] == [(0, 0, [])] * (SERIES - 2)
+        assert f"{SERIES} compared, 0 differ" in run(app, "reconcile")
 
     def test_what_is_under_way_is_named(self, app: Flask, books: Books) -> None:
         books.use(3)
@@ -152,7 +158,7 @@ class TestCauses:
         found = differences(app, status=1)
         assert found["local api_call"]["causes"] == ["no Stripe id: 4"]
         assert found["acme tokens"]["causes"] == ["not linked to a Stripe meter: 9"]
-        assert "no Stripe id: local owes 4 of api_call in 1 hours" in run(app, "status")
+        assert "no Stripe id: local owes 4 of api_call in 1 hour\n" in run(app, "status")
 
 
 class TestStripeLower:
@@ -217,6 +223,76 @@ class TestStripeHigher:
         books.send()
         assert books.counted() == before
 
+    def test_usage_of_a_meter_that_we_have_none_of_is_seen(self, app: Flask, books: Books) -> None:
+        at = int(START.timestamp())
+        report_directly(books.standin.client(), stripe_customer(books), at, "7", event_name="tokens")
+        books.advance(seconds=DELAY)
+
+        found = differences(app, status=1)
+
+        assert {name: (one["used"], one["causes"]) for name, one in found.items()} == {
+            "acme tokens": (0, ["Stripe higher: +7.0"])
+        }
+
+    def test_usage_of_a_period_that_we_have_none_of_is_seen(self, app: Flask, books: Books) -> None:
+        end = books.world.periods()[0].ends_at
+        books.advance(seconds=(end - books.world.now).total_seconds() + 3600)
+        report_directly(books.standin.client(), stripe_customer(books), int(end.timestamp()) + 60, "7")
+        books.advance(seconds=DELAY)
+
+        (found,) = differences(app, "--period", f"{end:%Y-%m-%d}", status=1).values()
+
+        assert (found["used"], found["causes"]) == (0, ["Stripe higher: +7.0"])
+        assert found["period"]["starts_at"] == end.isoformat().replace("+00:00", "Z")
+
+
+class TestStatus:
+    """What was found stands until the same is compared again, whoever asks."""
+
+    def shown(self, app: Flask) -> list[tuple[str, str]]:
+        found = json.loads(run(app, "status", "--json"))
+        assert found["figures"].get("stripe_differences", 0) == len(found["differences"])
+        return [(one["customer"], one["meter"]) for one in found["differences"]]
+
+    def test_what_was_asked_for_shows(self, app: Flask, books: Books) -> None:
+        report_directly(books.standin.client(), stripe_customer(books), int(START.timestamp()), "7")
+        books.advance(seconds=DELAY)
+        run(app, "reconcile", status=1)
+
+        assert self.shown(app) == [("acme", "api_call")]
+        assert "acme api_call since 2026-11-01: Stripe higher: +7.0 (told the operator)" in run(app, "status")
+
+    def test_only_a_comparison_of_the_same_replaces_it(self, app: Flask, books: Books) -> None:
+        for key in ("acme", "bolt"):
+            report_directly(books.standin.client(), stripe_customer(books, key), int(START.timestamp()), "7")
+        books.advance(seconds=DELAY)
+        run(app, "reconcile", "--customer", "acme", status=1)
+        run(app, "reconcile", "--customer", "bolt", "--period", "2026-11-10", status=1)
+        run(app, "reconcile", "--customer", "acme", "--period", "2026-10-10")
+        assert self.shown(app) == [("acme", "api_call"), ("bolt", "api_call")]
+
+        report_directly(books.standin.client(), stripe_customer(books), int(START.timestamp()), "-7")
+        books.advance(seconds=DELAY)
+        run(app, "reconcile", "--customer", "acme", "--period", "2026-11-10")
+        assert self.shown(app) == [("bolt", "api_call")]
+
+    def test_who_uses_without_a_subscription_is_named(self, app: Flask, books: Books) -> None:
+        with books.engine.begin() as connection:
+            connection.execute(
+                text("""
+                    DELETE FROM stripe_subscriptions
+                    WHERE customer_id = (SELECT id FROM customers WHERE key = 'bolt')
+                """)
+            )
+        for customer in ("acme", "bolt"):
+            books.use(3, customer)
+        books.advance(hours=2)
+
+        (found,) = json.loads(run(app, "status", "--json"))["without_subscription"]
+
+        assert (found["customer"], found["meter"], found["hours"], found["units"]) == ("bolt", "api_call", 1, 3)
+        assert "no subscription: bolt (plan enterprise) used 3 of api_call in 1 hour, which" in run(app, "status")
+
 
 class TestScope:
     def test_one_customer_and_one_period(self, app: Flask, books: Books) -> None:
@@ -244,7 +320,7 @@ class TestRuns:
         report_directly(books.standin.client(), stripe_customer(books), int(START.timestamp()), "7")
         books.advance(seconds=DELAY)
 
-        assert reconcile_some(runtime, enough=lambda: False) == 2
+        assert reconcile_some(runtime, enough=lambda: False) == SERIES
         assert reconcile_some(runtime, enough=lambda: False) == 0
         with books.sessions() as session:
             (kept,) = session.query(ReconciledDifference).all()
@@ -255,19 +331,19 @@ class TestRuns:
         assert (figures["stripe_differences"], figures["stripe_reconciled_seconds_ago"]) == (1, 0)
 
         books.advance(days=1)
-        assert reconcile_some(runtime, enough=lambda: False) == 2
+        assert reconcile_some(runtime, enough=lambda: False) == SERIES
 
     def test_it_goes_on_where_it_was_interrupted(self, runtime: Runtime, books: Books) -> None:
         turns = iter([False, False, True])
-        assert reconcile_some(runtime, enough=lambda: next(turns)) == 1
+        assert reconcile_some(runtime, enough=lambda: next(turns)) == SERIES / 2
         books.standin.set("faults", kind="outage", method="GET")
         with pytest.raises(StripeFailed, match="unavailable"):
             reconcile_some(runtime, enough=lambda: False)
         books.standin.lift_faults()
-        assert reconcile_some(runtime, enough=lambda: False) == 1
+        assert reconcile_some(runtime, enough=lambda: False) == SERIES / 2
         with books.sessions() as session:
             (run_,) = session.query(Reconciliation).all()
-        assert (run_.compared, run_.finished_at) == (2, books.world.now)
+        assert (run_.compared, run_.finished_at) == (SERIES, books.world.now)
 
     def test_a_period_that_ended_is_compared_before_its_invoice_is_final(self, runtime: Runtime, books: Books) -> None:
         reconcile_some(runtime, enough=lambda: False)
@@ -282,7 +358,7 @@ class TestRuns:
         books.advance(minutes=46)
         assert reconcile_some(runtime, enough=lambda: False) == 0
         books.advance(minutes=4)
-        assert reconcile_some(runtime, enough=lambda: False) == 2
+        assert reconcile_some(runtime, enough=lambda: False) == SERIES
         assert [row.value for row in books.rows("observed")] == [-5]
         assert reconcile_some(runtime, enough=lambda: False) == 0
 

@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 
 from metering.clock import to_micros
 from metering.intake.scripts import prefix
-from metering.models import LedgerEntry, Period, StripeMeter, StripeReport
+from metering.models import Correction, LedgerEntry, Period, StripeMeter, StripeReport
 from metering.store.accruals import close_hours
 from metering.store.meters import meter_ids
 from metering.store.rebuild import rebuild
@@ -47,6 +47,18 @@ def failed(engine: Engine, world: World) -> dict[str, list[str]]:
 
 def test_the_books_agree_while_usage_still_waits_in_the_stream(books: World, engine: Engine) -> None:
     assert failed(engine, books) == {}
+
+
+def test_what_waits_for_a_closed_period_is_no_difference(books: World, engine: Engine) -> None:
+    (first, *_) = books.periods()
+    books.session.execute(text("UPDATE periods SET closed_at = ends_at WHERE id = :id"), {"id": first.id})
+    customer = books.find("acme")
+    books.session.add(
+        Correction(partition=customer.partition, customer="acme", meter="api_call", period_id=first.id, units=-3)
+    )
+    books.session.commit()
+
+    assert "live" not in failed(engine, books)
 
 
 def test_the_books_agree_after_voids_corrections_and_replays(books: World, engine: Engine) -> None:

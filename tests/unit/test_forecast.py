@@ -72,6 +72,16 @@ def test_usage_goes_on_at_its_pace(catalog: Catalog) -> None:
     assert (found.as_of, found.lines[1].usage and found.lines[1].usage.quantity) == (END, 10_500)
 
 
+def test_nothing_is_foretold_beyond_a_hard_limit(catalog: Catalog) -> None:
+    """Given 82,200 calls in a day, then at most 100,000 are let in: $90. On enterprise nothing ends them."""
+    pace = {"api_call": Pace(Decimal(82_200), DAY)}
+    for plan, amount in (("pro", "90.00"), ("enterprise", "1716.20")):
+        found = forecast(catalog, bill(catalog, plan, api_call=82_200), pace, {}, now=END - 20 * DAY)
+        assert amounts(found)["api_call"] == amount
+    beyond = forecast(catalog, bill(catalog, api_call=150_000), pace, {}, now=START)
+    assert amounts(beyond)["api_call"] == "140.00", "what was let in all the same costs what it costs"
+
+
 def test_a_level_that_is_billed_by_time_costs_on(catalog: Catalog) -> None:
     """Given 10 GB since the 16th, then half a month of them is 5 GB-months, and included; 20 GB are 5 beyond it."""
     price, meter = catalog.price("pro", "storage_bytes"), catalog.meters["storage_bytes"]

@@ -7,6 +7,7 @@ SELECT
         SELECT coalesce(sum(a.units), 0)
         FROM accruals a
         WHERE a.customer_id = l.customer_id AND a.meter_id = l.meter_id AND a.period_id = :period_id
+            AND a.hour < l.accrued_until  -- the last part of a period that ended within an open hour is folded with it
     ) AS closed_units
 FROM levels l
 JOIN meters m ON m.id = l.meter_id

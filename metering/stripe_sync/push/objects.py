@@ -6,15 +6,16 @@ made under an Idempotency-Key that is derived from what they are, and found agai
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import stripe
 
 from metering.catalog import Catalog
+from metering.errors import ConfigurationError
 from metering.models import StripeMeter
-from metering.stripe_sync.gateway import PAGE, MeterAtStripe, StripeApi, StripeFailed, outcome_of
-from metering.stripe_sync.meters import ids_from, usable
+from metering.stripe_sync.gateway import PAGE, MeterAtStripe, NoSuchMeter, StripeApi, StripeFailed, outcome_of
+from metering.stripe_sync.meters import ids_from, named_meter, usable
 from metering.stripe_sync.push.plan import Found, FoundPrice, FoundProduct, KeptPrice, Step
 from metering.stripe_sync.push.read import found_price, found_product, price_parameters
 from metering.stripe_sync.push.wanted import Wanted, WantedMeter, WantedPrice, WantedProduct
@@ -32,20 +33,22 @@ def find(
     catalog: Catalog,
     environ: Mapping[str, str],
     links: Mapping[str, StripeMeter],
+    reported: Collection[str],
     kept_products: Iterable[str],
     kept_prices: Sequence[KeptPrice],
 ) -> Found:
     """What Stripe holds of what is wanted, and of what was kept as active.
 
-    A meter is the one that the environment names, else the one that is linked, else the active one of its event name.
+    A meter is the one that the environment names, else the one that is linked, else that of its event name. `reported`
+    are the keys of those over whose link anything was reported.
 
     Raises:
-        ConfigurationError: a meter that is named or linked does not add up what it gets, or takes nothing.
-        StripeFailed: Stripe did not answer, or does not know what is named.
+        ConfigurationError: a meter that is named or linked does not add up what it gets, takes nothing, or is gone.
+        StripeFailed: Stripe did not answer.
     """
     try:
         named = ids_from(environ, catalog)
-        meters = dict(_meters(api, wanted, named, links))
+        meters = dict(_meters(api, wanted, named, links, reported))
         products = dict.fromkeys([*(product.id for product in wanted.products), *kept_products])
         return Found(
             meters=meters,
@@ -75,18 +78,39 @@ def act(api: StripeApi, step: Step, meters: Mapping[str, str]) -> str:
 
 
 def _meters(
-    api: StripeApi, wanted: Wanted, named: Mapping[str, str], links: Mapping[str, StripeMeter]
+    api: StripeApi,
+    wanted: Wanted,
+    named: Mapping[str, str],
+    links: Mapping[str, StripeMeter],
+    reported: Collection[str],
 ) -> Iterator[tuple[str, MeterAtStripe]]:
     unknown = []
     for meter in wanted.meters:
-        link = links.get(meter.key)
-        if id := named.get(meter.key) or (link and link.stripe_id):
-            yield meter.key, usable(meter.key, api.meter(id))
+        if id := named.get(meter.key):
+            yield meter.key, usable(meter.key, named_meter(api, meter.key, id))
+        elif (found := _linked_meter(api, meter.key, links.get(meter.key), meter.key in reported)) is not None:
+            yield meter.key, usable(meter.key, found)
         else:
             unknown.append(meter.key)
     if unknown:
-        active = {meter.event_name: meter for meter in api.active_meters()}
-        yield from ((key, usable(key, active[key])) for key in unknown if key in active)
+        there = api.meters_by_name()
+        yield from ((key, usable(key, there[key])) for key in unknown if key in there)
+
+
+def _linked_meter(api: StripeApi, key: str, link: StripeMeter | None, is_reported: bool) -> MeterAtStripe | None:
+    """None where there is no link, or its meter is gone and nothing was reported to it: another takes its place."""
+    if link is None:
+        return None
+    try:
+        return api.meter(link.stripe_id)
+    except NoSuchMeter:
+        if not is_reported:
+            return None
+    raise ConfigurationError(
+        f"usage was reported to the Stripe meter {link.stripe_id} for {key}, which Stripe does not know any "
+        f"more in {link.account}: was the data of a sandbox deleted? If it is gone for good, `flask metering stripe "
+        f"forget-meter {key} --note …` has its usage owed again, to the meter that the next push makes"
+    )
 
 
 def _products(client: stripe.StripeClient, ids: Sequence[str]) -> Iterator[FoundProduct]:

@@ -1,12 +1,13 @@
 """A push: look, and then, under a lock, look again and act. What `flask metering stripe push` runs.
 
 Always holds: the ids are kept in one transaction at the end, so they speak of a whole catalog or of the one before. A
-push that ends before leaves everything at Stripe to be found by the next one.
+push that ends before leaves everything at Stripe to be found by the next one, and what it did in the audit log.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy import text
@@ -18,12 +19,12 @@ from metering.failpoints import visit
 from metering.models import AuditEntry
 from metering.runtime import Runtime
 from metering.stripe_sync.gateway import StripeApi
-from metering.stripe_sync.meters import is_settled, link_meters, links_of, usable
+from metering.stripe_sync.meters import is_settled, link_meters, links_of, usable, was_reported
 from metering.stripe_sync.push.objects import act, find
 from metering.stripe_sync.push.plan import Action, Found, Step, changes, plan
 from metering.stripe_sync.push.stored import keep, kept_prices, kept_products
 from metering.stripe_sync.push.wanted import Wanted, wanted
-from metering.stripe_sync.reporting import gateway_for
+from metering.stripe_sync.reporting import paced_gateway_for
 from metering.stripe_sync.terms import plainly
 from metering.stripe_sync.units import units_of
 
@@ -56,6 +57,19 @@ def push(runtime: Runtime, agreed: Sequence[Step], *, actor: str) -> list[Step]:
         ConfigurationError, StripeFailed: as `look`; what was done before stays, and the next push goes on from there.
     """
     api = _api(runtime)
+    done: list[Step] = []
+    try:
+        _push(runtime, api, agreed, done, actor)
+    except Exception as error:
+        if changes(done):
+            with runtime.transaction() as session:
+                _audit(session, api, "stripe.push_failed", done, runtime.clock(), actor, error=str(error))
+        raise
+    return done
+
+
+def _push(runtime: Runtime, api: StripeApi, agreed: Sequence[Step], done: list[Step], actor: str) -> None:
+    """In one transaction here; `done` says what came about at Stripe, also where it was not finished."""
     with runtime.transaction() as session:
         session.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"stripe push {api.account}"}
@@ -63,19 +77,24 @@ def push(runtime: Runtime, agreed: Sequence[Step], *, actor: str) -> list[Step]:
         seen = _look(runtime, session, api)
         if any(step not in agreed for step in changes(seen.steps)):
             raise Conflict("what there is to do has changed since it was shown: look at it again")
-        done = _act(api, seen)
-        if made := changes(done):
-            steps = [f"{step.action} {step.kind} {step.key} {step.id}" for step in made]
-            detail = {"account": api.account, "steps": steps}
-            session.add(AuditEntry(at=runtime.clock(), actor=actor, action="stripe.push", detail=detail))
+        _act(api, seen, done)
+        if changes(done):
+            _audit(session, api, "stripe.push", done, runtime.clock(), actor)
         _keep(session, api, seen, done)
-    return done
+
+
+def _audit(
+    session: Session, api: StripeApi, action: str, done: Sequence[Step], now: datetime, actor: str, **more: str
+) -> None:
+    steps = [f"{step.action} {step.kind} {step.key} {step.id}" for step in changes(done)]
+    detail = {"account": api.account, "steps": steps, **more}
+    session.add(AuditEntry(at=now, actor=actor, action=action, detail=detail))
 
 
 def _api(runtime: Runtime) -> StripeApi:
     if runtime.settings.stripe == "off":
         raise ConfigurationError("METERING_STRIPE is off: there is nothing to push to")
-    return gateway_for(runtime.settings)
+    return paced_gateway_for(runtime)
 
 
 def _look(runtime: Runtime, session: Session, api: StripeApi) -> _Look:
@@ -90,7 +109,8 @@ def _look(runtime: Runtime, session: Session, api: StripeApi) -> _Look:
     }
     needed = _wanted(catalog, units | fixed, fixed)
     products, prices = kept_products(session, api.account), kept_prices(session, api.account)
-    found = find(api, needed, catalog, os.environ, links, products, prices)
+    reported = {key for key, link in links.items() if was_reported(session, link)}
+    found = find(api, needed, catalog, os.environ, links, reported, products, prices)
     return _Look(needed, units | fixed, found, plan(needed, found))
 
 
@@ -105,9 +125,8 @@ def _wanted(catalog: Catalog, units: Mapping[str, Decimal], fixed: Mapping[str, 
         raise ConfigurationError("\n".join([error.message, *stays])) from None
 
 
-def _act(api: StripeApi, seen: _Look) -> list[Step]:
+def _act(api: StripeApi, seen: _Look, done: list[Step]) -> None:
     meters = {key: meter.id for key, meter in seen.found.meters.items()}
-    done = []
     for step in seen.steps:
         id = step.id
         if step.action is not Action.SAME:
@@ -116,7 +135,6 @@ def _act(api: StripeApi, seen: _Look) -> list[Step]:
         if step.kind == "meter" and id is not None:
             meters[step.key] = id
         done.append(replace(step, id=id))
-    return done
 
 
 def _keep(session: Session, api: StripeApi, seen: _Look, done: Sequence[Step]) -> None:

@@ -1,6 +1,7 @@
 -- What one customer used, and what was reported of it, by meter and period: everything that Stripe may have to agree with.
--- Of a customer that Stripe knows that is what was used while it was subscribed. Periods that Stripe takes no usage of any
--- more are left out, and so are those that have not begun.
+-- Of a customer that Stripe knows that is what was used while it was subscribed. Where Stripe
+-- knows the customer and the meter, series without usage are there as well. Periods that Stripe takes no usage of any more
+-- are left out, and so are those that have not begun.
 SELECT
     c.id AS customer_id, c.key AS customer, c.stripe_customer_id, m.id AS meter_id, m.key AS meter,
     s.stripe_id AS stripe_meter, p.id AS period_id, p.starts_at, p.ends_at, sum(k.used) AS used,
@@ -29,6 +30,13 @@ FROM (
     UNION ALL
     SELECT meter_id, period_id, 0, reported FROM stripe_ledger
     WHERE account = :account AND customer_id = :customer_id
+    UNION ALL
+    -- Where nothing was used or reported Stripe must count nothing.
+    SELECT s.meter_id, p.id, 0, 0
+    FROM customers c
+    JOIN periods p ON p.customer_id = c.id AND p.ends_at > :since AND p.starts_at <= :now
+    JOIN stripe_meters s ON s.account = :account
+    WHERE c.id = :customer_id AND c.stripe_customer_id IS NOT NULL
 ) AS k
 JOIN periods p ON p.id = k.period_id AND p.ends_at > :since AND p.starts_at <= :now
 JOIN meters m ON m.id = k.meter_id AND m.key = ANY(CAST(:meters AS text[]))

@@ -5,12 +5,19 @@ SELECT
         JOIN customers c ON c.id = d.customer_id AND c.stripe_customer_id IS NOT NULL
         JOIN periods p ON p.id = d.period_id
         WHERE d.account = :account AND least(d.hour + interval '1 hour', p.ends_at) <= :now
-        AND EXISTS (
-            SELECT FROM stripe_subscriptions s
-            WHERE s.account = d.account AND s.customer_id = d.customer_id
-                AND s.status NOT IN ('incomplete', 'incomplete_expired')
-                AND s.starts_at <= greatest(d.hour, p.starts_at)
-                AND (s.ended_at IS NULL OR s.ended_at > greatest(d.hour, p.starts_at))
+        AND (
+            EXISTS (
+                SELECT FROM stripe_subscriptions s
+                WHERE s.account = d.account AND s.customer_id = d.customer_id
+                    AND s.status NOT IN ('incomplete', 'incomplete_expired')
+                    AND s.starts_at <= greatest(d.hour, p.starts_at)
+                    AND (s.ended_at IS NULL OR s.ended_at > greatest(d.hour, p.starts_at))
+            )
+            OR EXISTS (
+                SELECT FROM stripe_ledger l
+                WHERE l.reported <> 0 AND (l.account, l.customer_id, l.meter_id, l.period_id, l.hour)
+                    = (d.account, d.customer_id, d.meter_id, d.period_id, d.hour)
+            )
         )
     ) AS owed_hours,
     without.customers AS customers_without_stripe_id,

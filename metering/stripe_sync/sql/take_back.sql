@@ -1,10 +1,14 @@
--- What was reported under an id that Stripe does not know was counted nowhere: its rows are withdrawn and their hours
+-- What was reported under the id of a customer, or over a meter, that Stripe does not know is counted nowhere: its rows are withdrawn and their hours
 -- noted, so that they owe the usage again, to whoever the customer is then. The ledger goes on to be the sum of its
 -- rows. Rows that were written off, or seen in a summary, are decisions, and stay.
 WITH taken AS (
     UPDATE stripe_reports
     SET state = 'withdrawn', settled_at = :now, fault = :why
-    WHERE account = :account AND customer_id = :customer_id AND stripe_customer_id = :stripe_customer_id
+    WHERE account = :account
+        AND (
+            customer_id = :customer_id AND stripe_customer_id = CAST(:stripe_customer_id AS text)
+            OR meter_id = CAST(:meter_id AS bigint)
+        )
         AND state NOT IN ('written_off', 'observed', 'withdrawn')
     RETURNING *
 ),
