@@ -133,6 +133,7 @@ class TestAtStripe:
         shop.books.tell_time()
         shop.deliver()
 
+        shop.log_in()
         latest, first = re.findall(r'href="(/c/acme/bill/\d+)"', shop.owner.open(PAGE).text)
         renewal, start = shop.owner.open(latest).text, shop.owner.open(first).text
 
@@ -156,6 +157,7 @@ class TestAtStripe:
         shop.books.tell_time()
         shop.deliver()
 
+        shop.log_in()
         latest = re.findall(r'href="(/c/acme/bill/\d+)"', shop.owner.open(PAGE).text)[0]
         page = shop.owner.open(latest).text
 
