@@ -58,11 +58,30 @@ def estimate(session: Session, catalog: Catalog, customer: Customer, period: Per
         ConfigurationError: the catalog does not know the period's plan any more, or prices a meter that has no total.
     """
     plan = _plan(catalog, period)
-    used = usage_quantities(session, customer.id, period.id)
-    levels = accrued(session, customer.id, period, now=now)
+    return _bill(catalog, plan, customer, period, _units(session, customer, period, now), now)
+
+
+def estimates(
+    session: Session, catalog: Catalog, customer: Customer, period: Period, *, now: datetime
+) -> dict[str, Estimate]:
+    """What all usage of `period` so far comes to on each plan of the catalog, by the plan's key.
+
+    Raises ConfigurationError: a meter has a price and no total.
+    """
+    units = _units(session, customer, period, now)
+    return {plan.key: _bill(catalog, plan, customer, period, units, now) for plan in catalog.plans.values()}
+
+
+def _units(session: Session, customer: Customer, period: Period, now: datetime) -> dict[str, Decimal]:
+    return usage_quantities(session, customer.id, period.id) | accrued(session, customer.id, period, now=now)
+
+
+def _bill(
+    catalog: Catalog, plan: Plan, customer: Customer, period: Period, units: Mapping[str, Decimal], now: datetime
+) -> Estimate:
     lines = (
         EstimateLine(f"{plan.name} plan", round_money(plan.base_fee, catalog.currency)),
-        *_usage_lines(catalog, plan, {**used, **levels}),
+        *_usage_lines(catalog, plan, units),
     )
     return Estimate(
         customer=customer.key,

@@ -14,12 +14,13 @@ from decimal import Decimal
 from flask import current_app
 from sqlalchemy.orm import Session
 
-from metering.billing.forecast import Pace, pace_of
+from metering.billing.estimate import Estimate
+from metering.billing.forecast import Pace, forecast, pace_of
 from metering.billing.rhythm import zone
 from metering.catalog import Catalog
 from metering.clock import MICROSECOND
 from metering.dashboard.access import Access, current_metering
-from metering.dashboard.figures import from_database
+from metering.dashboard.figures import Figures, from_database
 from metering.store.usage_query import UsageQuery, query_usage
 from metering.store.windows import edges
 
@@ -74,6 +75,16 @@ def read_history(access: Access) -> History | None:
     if found is not None:
         kept.keep(whose, found)
     return found
+
+
+def expected_bill(figures: Figures, bill: Estimate | None, history: History | None) -> Estimate | None:
+    """The forecast of the bill; None while PostgreSQL is away."""
+    if bill is None or history is None:
+        return None
+    runtime = current_metering().runtime
+    levels = {one.meter: one.used for one in figures.summary.meters if runtime.catalog.meters[one.meter].is_level}
+    paces = {meter: history.pace(meter) for meter in history.used if meter not in levels}
+    return forecast(runtime.catalog, bill, paces, levels, now=runtime.clock())
 
 
 def _read(session: Session, catalog: Catalog, access: Access, now: datetime) -> History:

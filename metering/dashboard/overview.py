@@ -9,12 +9,11 @@ from sqlalchemy import select
 
 from metering.accounts.users import customers_of
 from metering.billing.estimate import Estimate
-from metering.billing.forecast import forecast
 from metering.dashboard import activity, notices, presenters, static_files
 from metering.dashboard.access import Access, current_metering, customer_page, customer_ref, logged_in_user
 from metering.dashboard.figures import Figures, from_database, read_estimate, read_figures, read_used_before
 from metering.dashboard.fragments import fragment
-from metering.dashboard.history import Histories, History, read_history
+from metering.dashboard.history import Histories, History, expected_bill, read_history
 from metering.dashboard.remembered import Remembered
 from metering.dashboard.view_models import AlertsView, CustomerRef, UsageView
 from metering.extensions import db, login
@@ -70,7 +69,7 @@ def customer_overview(access: Access) -> ResponseReturnValue:
         figures,
         usage=_usage(access, figures, bill, history),
         alerts=_alerts(access, figures),
-        estimate=presenters.estimate_view(access, bill, _expected(figures, bill, history)),
+        estimate=presenters.estimate_view(access, bill, expected_bill(figures, bill, history)),
         activity=activity.read(access),
     )
     return render_template("dashboard/overview.html", view=view, shell=presenters.shell(access))
@@ -94,7 +93,7 @@ def live_alerts(access: Access) -> ResponseReturnValue:
 @customer_page
 def estimate(access: Access) -> ResponseReturnValue:
     figures, bill, history = read_figures(access), read_estimate(access), read_history(access)
-    view = presenters.estimate_view(access, bill, _expected(figures, bill, history))
+    view = presenters.estimate_view(access, bill, expected_bill(figures, bill, history))
     return fragment(view) or make_response(render_template("dashboard/partials/estimate.html", estimate=view))
 
 
@@ -116,16 +115,6 @@ def _usage(access: Access, figures: Figures, bill: Estimate | None, history: His
         started=figures.used_anything or read_used_before(access),
         now=runtime.clock(),
     )
-
-
-def _expected(figures: Figures, bill: Estimate | None, history: History | None) -> Estimate | None:
-    """The forecast of the bill; None while PostgreSQL is away."""
-    if bill is None or history is None:
-        return None
-    runtime = current_metering().runtime
-    levels = {one.meter: one.used for one in figures.summary.meters if runtime.catalog.meters[one.meter].is_level}
-    paces = {meter: history.pace(meter) for meter in history.used if meter not in levels}
-    return forecast(runtime.catalog, bill, paces, levels, now=runtime.clock())
 
 
 def _alerts(access: Access, figures: Figures) -> AlertsView:

@@ -1,4 +1,4 @@
-"""The plan of a customer: what there is to choose, buying it at Stripe, and what was paid.
+"""The plan of a customer: what there is to choose, and buying it at Stripe.
 
 Money is handled on Stripe's pages alone. What was bought there takes effect when Stripe's message comes; until then the
 page that Stripe leads back to looks for it every two seconds, or when it is loaded again.
@@ -16,18 +16,21 @@ from flask.typing import ResponseReturnValue
 
 from metering.accounts.customers import find_customer
 from metering.accounts.in_force import put_in_force
+from metering.billing.estimate import Estimate, estimates
 from metering.billing.rhythm import zone
+from metering.catalog import Catalog
 from metering.dashboard import plan_views, presenters
 from metering.dashboard.access import Access, current_metering, customer_page, require_plan_manager
+from metering.dashboard.figures import read_figures, stored_period
 from metering.dashboard.overview import blueprint
-from metering.errors import ConfigurationError, Conflict, IntakeUnavailable
+from metering.errors import ConfigurationError, Conflict, IntakeUnavailable, UnknownCustomer
 from metering.extensions import db
 from metering.models import AuditEntry, Customer, StripeSubscription
 from metering.runtime import Runtime
+from metering.service import MeterUsage
 from metering.stripe_sync import hosted, single
 from metering.stripe_sync.customers import find_or_create
 from metering.stripe_sync.gateway import StripeApi, StripeFailed
-from metering.stripe_sync.invoices import list_invoices
 from metering.stripe_sync.mirror import lock_object
 from metering.stripe_sync.processing import mirror_now
 from metering.stripe_sync.reporting import gateway_for
@@ -35,7 +38,6 @@ from metering.stripe_sync.reporting import gateway_for
 STRIPE_PAGES = ("https://checkout.stripe.com", "https://billing.stripe.com")
 OFF = "Plans are not sold here: whoever runs this service changes yours."
 AWAY = "Stripe does not answer at the moment, so nothing can be bought or changed."
-SHOWN_INVOICES = 24
 
 log = structlog.get_logger("metering.dashboard")
 
@@ -72,14 +74,11 @@ class Buyer:
 @blueprint.get("/c/<customer_key>/plan")
 @customer_page
 def plan(access: Access) -> ResponseReturnValue:
-    view, customer = _view(access), _customer(access)
+    view = _view(access)
     g.form_targets = _form_targets(current_metering().runtime)
     return render_template(
         "dashboard/plan.html",
         view=view,
-        invoices=plan_views.invoice_views(
-            list_invoices(db.session(), customer.id, limit=SHOWN_INVOICES), zone(access.timezone)
-        ),
         shell=presenters.shell(access),
     )
 
@@ -97,11 +96,15 @@ Action = Callable[[Buyer], ResponseReturnValue]
 
 
 def buying(action: Action) -> Callable[..., ResponseReturnValue]:
-    """A change of the plan: by owners and admins alone, and back to the page with a word where it cannot be done."""
+    """A change of the plan, or the page that asks whether it is meant: for owners and admins alone, and back to the
+    plan page with a word where it cannot be done.
+    """
 
     @wraps(action)
     @customer_page
     def guarded(access: Access) -> ResponseReturnValue:
+        if request.method == "GET" and not access.may_manage_plan:
+            return _back(access)
         require_plan_manager(access)
         runtime = current_metering().runtime
         try:
@@ -122,7 +125,7 @@ def buying(action: Action) -> Callable[..., ResponseReturnValue]:
 @blueprint.post("/c/<customer_key>/plan/checkout")
 @buying
 def plan_checkout(buyer: Buyer) -> ResponseReturnValue:
-    wanted = _wanted_plan(buyer)
+    wanted = wanted_plan(buyer)
     customer, now = buyer.customer, buyer.runtime.clock()
     find_or_create(db.session(), buyer.api, customer, now=now, actor=buyer.actor)
     db.session.commit()
@@ -138,7 +141,7 @@ def plan_checkout(buyer: Buyer) -> ResponseReturnValue:
 @blueprint.post("/c/<customer_key>/plan/change")
 @buying
 def plan_change(buyer: Buyer) -> ResponseReturnValue:
-    wanted, running = _wanted_plan(buyer), buyer.running
+    wanted, running = wanted_plan(buyer), buyer.running
     hosted.change_plan(db.session(), buyer.api, running, wanted)
     buyer.note("plan.change", plan=wanted, subscription=running.stripe_id)
     return _changed(buyer, running, "Your plan is changed.")
@@ -202,13 +205,33 @@ def _view(access: Access) -> plan_views.PlanView:
         waiting=request.args.get("checkout") == "done" and found is None,
         subscription=plan_views.subscription_view(found, zone(access.timezone)) if found else None,
         cards=plan_views.plan_cards(
-            catalog, customer.plan, sold=sold, subscribed=found is not None, may_buy=access.may_manage_plan
+            catalog,
+            customer.plan,
+            read_used(access),
+            read_costs(access, catalog),
+            sold=sold,
+            subscribed=found is not None,
+            may_buy=access.may_manage_plan,
         ),
         may_buy=access.may_manage_plan and api is not None,
         has_payment=customer.stripe_customer_id is not None,
         note=note,
         doubled=plan_views.doubled_text(twins[0].subscriptions) if twins else None,
     )
+
+
+def read_used(access: Access) -> dict[str, MeterUsage]:
+    """What is used now, by meter; nothing while it cannot be read."""
+    with suppress(IntakeUnavailable, UnknownCustomer):
+        return {one.meter: one for one in read_figures(access).summary.meters}
+    return {}
+
+
+def read_costs(access: Access, catalog: Catalog) -> dict[str, Estimate]:
+    """What the usage of the running period comes to on each plan."""
+    now, session = current_metering().runtime.clock(), db.session()
+    customer = session.get_one(Customer, access.customer_id)
+    return estimates(session, catalog, customer, stored_period(session, customer, now), now=now)
 
 
 def _stripe(runtime: Runtime) -> tuple[StripeApi | None, str | None]:
@@ -220,9 +243,9 @@ def _stripe(runtime: Runtime) -> tuple[StripeApi | None, str | None]:
     return None, AWAY
 
 
-def _wanted_plan(buyer: Buyer) -> str:
+def wanted_plan(buyer: Buyer) -> str:
     """Raises Conflict: what is asked for is not sold."""
-    wanted = request.form.get("plan", "")
+    wanted = request.values.get("plan", "")
     catalog = buyer.runtime.file_catalog
     if wanted not in catalog.plans or not catalog.plans[wanted].base_fee:
         raise Conflict("This plan is not sold here")

@@ -1,12 +1,18 @@
-"""What the plan page shows: the plans side by side, the subscription, and the invoices. Pure."""
+"""What the plan page shows: the plans side by side with what the customer uses laid over them, and the subscription.
+Pure.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
+from decimal import Decimal
 
-from metering.catalog import Catalog, Meter, Plan, Price
+from metering.billing.estimate import Estimate
+from metering.catalog import Catalog, Limit, Meter, Plan, Price
 from metering.dashboard import humanize, quantities
-from metering.models import Invoice, StripeSubscription
+from metering.dashboard.view_models import Bar, State, bar_for, percent_of, state_for
+from metering.models import StripeSubscription
+from metering.service import MeterUsage
 
 WORDS = {
     "trialing": ("accent", "Trial"),
@@ -14,10 +20,6 @@ WORDS = {
     "past_due": ("warn", "Payment due"),
     "paused": ("warn", "Paused"),
     "unpaid": ("danger", "Unpaid"),
-    "open": ("accent", "Open"),
-    "paid": ("ok", "Paid"),
-    "uncollectible": ("danger", "Uncollectible"),
-    "void": ("neutral", "Void"),
 }
 TROUBLE = {
     "past_due": "The last payment did not go through. Stripe tries again; put the payment method right meanwhile.",
@@ -26,18 +28,36 @@ TROUBLE = {
 }
 
 
+LONGEST_MONTH = timedelta(days=31)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a customer uses of a meter, on a plan. `over`: more than its hard limit allows."""
+
+    text: str
+    bar: Bar
+    state: State
+    percent: Decimal | None
+    over: bool
+
+
 @dataclass(frozen=True, slots=True)
 class PlanLine:
-    """What a plan offers of one meter."""
+    """What a plan offers of one meter, and how the customer's usage fits into it; None where that is not known."""
 
+    key: str
     meter: str
     limit: str
     price: str
+    fit: Fit | None
 
 
 @dataclass(frozen=True, slots=True)
 class PlanCard:
-    """`action`: what its button does, `checkout` or `change`; None where there is nothing to press."""
+    """`action`: what its button does, `checkout` or `change`; None where there is nothing to press. `cost`: what the
+    usage of the running period comes to on it, with its fee.
+    """
 
     key: str
     name: str
@@ -45,6 +65,11 @@ class PlanCard:
     lines: tuple[PlanLine, ...]
     current: bool
     action: str | None
+    cost: str | None
+
+    @property
+    def over(self) -> bool:
+        return any(line.fit.over for line in self.lines if line.fit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +81,6 @@ class SubscriptionView:
     ends: bool
     renews_text: str
     renews_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class InvoiceView:
-    number: str
-    period: str
-    total: str
-    status: str
-    tone: str
-    issued_text: str
-    issued_at: datetime
-    hosted_url: str | None
-    pdf_url: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +107,25 @@ def doubled_text(subscriptions: Sequence[str]) -> str:
 
 
 def plan_cards(
-    catalog: Catalog, current: str, *, sold: Sequence[str], subscribed: bool, may_buy: bool
+    catalog: Catalog,
+    current: str,
+    used: Mapping[str, MeterUsage],
+    costs: Mapping[str, Estimate],
+    *,
+    sold: Sequence[str],
+    subscribed: bool,
+    may_buy: bool,
 ) -> tuple[PlanCard, ...]:
-    meters = [meter for meter in catalog.meters.values() if _is_offered(catalog, meter)]
+    meters = [meter for meter in catalog.meters.values() if is_offered(catalog, meter)]
     return tuple(
         PlanCard(
             key=plan.key,
             name=plan.name,
             fee=humanize.money(plan.base_fee, catalog.currency),
-            lines=tuple(_line(catalog, plan, meter) for meter in meters),
+            lines=tuple(plan_line(catalog, plan, meter, used.get(meter.key)) for meter in meters),
             current=plan.key == current,
             action=_action(plan, current, sold=sold, subscribed=subscribed) if may_buy else None,
+            cost=humanize.money(costs[plan.key].total, catalog.currency) if plan.key in costs else None,
         )
         for plan in catalog.plans.values()
     )
@@ -125,30 +145,6 @@ def subscription_view(found: StripeSubscription, zone: tzinfo) -> SubscriptionVi
     )
 
 
-def invoice_views(invoices: Sequence[Invoice], zone: tzinfo) -> tuple[InvoiceView, ...]:
-    return tuple(
-        InvoiceView(
-            number=one.number or "—",
-            period=_billed_period(one, zone),
-            total=f"{humanize.money(one.total, one.currency)} {one.currency}",
-            status=WORDS.get(one.status, ("neutral", one.status))[1],
-            tone=WORDS.get(one.status, ("neutral", one.status))[0],
-            issued_text=humanize.day(one.issued_at, zone),
-            issued_at=one.issued_at,
-            hosted_url=one.hosted_url,
-            pdf_url=one.pdf_url,
-        )
-        for one in invoices
-    )
-
-
-def _billed_period(invoice: Invoice, zone: tzinfo) -> str:
-    """The first invoice of a subscription is of a moment: it bills what is paid in advance."""
-    if invoice.period_starts_at == invoice.period_ends_at:
-        return humanize.day(invoice.period_starts_at, zone)
-    return humanize.period(invoice.period_starts_at, invoice.period_ends_at, zone)
-
-
 def _action(plan: Plan, current: str, *, sold: Sequence[str], subscribed: bool) -> str | None:
     """A plan without a base fee is what is left when a subscription ends: it is not bought."""
     if plan.key == current or plan.key not in sold or not plan.base_fee:
@@ -156,23 +152,51 @@ def _action(plan: Plan, current: str, *, sold: Sequence[str], subscribed: bool) 
     return "change" if subscribed else "checkout"
 
 
-def _is_offered(catalog: Catalog, meter: Meter) -> bool:
+def is_offered(catalog: Catalog, meter: Meter) -> bool:
     """Whether any plan limits a meter or asks money for it: others are counted for the customer's own interest."""
     return any(meter.key in plan.limits or catalog.price(plan.key, meter.key) for plan in catalog.plans.values())
 
 
-def _line(catalog: Catalog, plan: Plan, meter: Meter) -> PlanLine:
+def plan_line(catalog: Catalog, plan: Plan, meter: Meter, used: MeterUsage | None) -> PlanLine:
     price, limit = catalog.price(plan.key, meter.key), plan.limits.get(meter.key)
+    words = "No limit" if limit is None else quantities.in_words(meter, limit.value)
     return PlanLine(
+        key=meter.key,
         meter=meter.name,
-        limit="No limit" if limit is None else f"Up to {quantities.in_words(meter, limit.value)}",
-        price=_price_text(catalog, meter, price) if price else "",
+        limit=words if limit is None else f"Up to {words}",
+        price=_price_text(catalog, meter, price, limit) if price else "",
+        fit=_fit(meter, price, limit, used.used) if used else None,
     )
 
 
-def _price_text(catalog: Catalog, meter: Meter, price: Price) -> str:
+def _fit(meter: Meter, price: Price | None, limit: Limit | None, used: Decimal) -> Fit:
+    most = None if limit is None else limit.value
+    percent = percent_of(used, most)
+    over = limit is not None and limit.mode == "hard" and used > limit.value
+    alone = meter.is_level and used == most == 1  # the one seat of a plan is taken by whoever looks
+    ends_before = price is not None and limit is not None and _all_included(meter, price, limit)
+    of = "" if most is None else f" of {quantities.bare(meter, most)}"
+    return Fit(
+        text=f"You use {quantities.bare(meter, used)}{of}",
+        bar=bar_for(used, limit=most, included=quantities.included_quantity(meter, None if ends_before else price)),
+        state="ok" if alone else state_for(percent),
+        percent=percent,
+        over=over,
+    )
+
+
+def _price_text(catalog: Catalog, meter: Meter, price: Price, limit: Limit | None) -> str:
     """What comes with the plan, and what more costs."""
-    included = f"{quantities.included_text(meter, price)} included"
+    if limit is not None and _all_included(meter, price, limit):
+        return "All included"
+    included = f"{quantities.included_text(meter, price)} included, then" if price.included else "Billed"
     if price.tiers:
-        return f"{included}, then by tiers"
-    return f"{included}, then {humanize.unit_price(price.amount, catalog.currency)} per {price.unit}"
+        return f"{included} by tiers"
+    return f"{included} {humanize.unit_price(price.amount, catalog.currency)} per {price.unit}"
+
+
+def _all_included(meter: Meter, price: Price, limit: Limit) -> bool:
+    """Whether nothing up to a hard limit costs anything; what is billed by time, in a month."""
+    if meter.bills_as == "time_weighted" and limit.mode == "hard":
+        return limit.value * (LONGEST_MONTH // timedelta(seconds=1)) <= price.included * price.size
+    return quantities.all_included(meter, price, limit.value, limit.mode)

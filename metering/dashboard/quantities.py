@@ -29,6 +29,11 @@ def in_words(meter: Meter, quantity: Decimal) -> str:
     return exact(meter, quantity) if meter.display == "number" else short(meter, quantity)
 
 
+def bare(meter: Meter, quantity: Decimal) -> str:
+    """In full, for where the unit is said already: "1,000", "100 MB"."""
+    return humanize.exact(quantity) if meter.display == "number" else short(meter, quantity)
+
+
 def exact(meter: Meter, quantity: Decimal) -> str:
     return f"{humanize.exact(quantity)} {unit_word(meter.unit, quantity)}"
 

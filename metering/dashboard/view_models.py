@@ -359,6 +359,7 @@ NAVIGATION = (
     NavItem("Quick start", "rocket", "dashboard.quickstart"),
     NavItem("Usage", "chart-bar", "dashboard.usage", "Usage"),
     NavItem("Events", "list-details", "dashboard.events", "Usage"),
+    NavItem("Bill", "file-invoice", "dashboard.bill", "Billing"),
     NavItem("Plan", "receipt", "dashboard.plan", "Billing"),
     NavItem("Alerts", "bell", "dashboard.alerts", "Manage"),
     NavItem("API keys", "key", "dashboard.keys", "Manage"),

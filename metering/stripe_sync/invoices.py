@@ -1,6 +1,9 @@
-"""Invoices at Stripe, mirrored for the customer's list: fetched under a lock, so the newest state is what is kept."""
+"""Invoices at Stripe, mirrored for the customer's list: fetched under a lock, so the newest state is what is kept.
+Their lines are not kept: they are asked for when somebody looks.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -8,7 +11,8 @@ from typing import Any
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
-from metering.models import Customer, Invoice
+from metering.errors import NotFound
+from metering.models import Customer, Invoice, StripePrice
 from metering.money import minor_digits
 from metering.notify.deliveries import Message, tell
 from metering.stripe_sync.asking import asking, moment
@@ -19,6 +23,19 @@ from metering.stripe_sync.mirror import lock_object
 DRAFT, PAID = "draft", "paid"
 SHOWN = ("open", "paid", "uncollectible", "void")
 """A draft is none yet: Stripe goes on adding to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceLine:
+    """A line as Stripe has it, for `[starts_at, ends_at)`. `amount` is in the currency's major unit, below zero where
+    it gives back. `meter`: of a metered price of ours; usage in tiers is a line a tier.
+    """
+
+    text: str
+    amount: Decimal
+    starts_at: datetime
+    ends_at: datetime
+    meter: str | None
 
 
 def mirror_invoice(session: Session, api: StripeApi, stripe_id: str, *, now: datetime) -> str | None:
@@ -81,6 +98,40 @@ def list_invoices(
         last = select(Invoice.issued_at, Invoice.id).where(Invoice.customer_id == customer_id, Invoice.id == before)
         query = query.where(place < last.scalar_subquery())
     return session.scalars(query.order_by(Invoice.issued_at.desc(), Invoice.id.desc()).limit(limit)).all()
+
+
+def find_invoice(session: Session, customer_id: int, id: int) -> Invoice:
+    """Raises NotFound: no such invoice was issued to this customer."""
+    query = select(Invoice).where(Invoice.customer_id == customer_id, Invoice.id == id, Invoice.status.in_(SHOWN))
+    found = session.scalars(query).one_or_none()
+    if found is None:
+        raise NotFound("there is no such invoice")
+    return found
+
+
+def invoice_lines(session: Session, api: StripeApi, invoice: Invoice) -> list[InvoiceLine]:
+    """Its lines, asked of Stripe. Raises StripeFailed."""
+    with asking():
+        asked = api.client.v1.invoices.line_items.list(invoice.stripe_id, {"limit": 100})
+        lines: list[Any] = list(asked.auto_paging_iter())
+    prices = select(StripePrice.stripe_id, StripePrice.meter).where(StripePrice.account == invoice.account)
+    meters = dict(session.execute(prices).all())
+    digits = minor_digits(invoice.currency)
+    return [
+        InvoiceLine(
+            text=line.description or "",
+            amount=Decimal(line.amount).scaleb(-digits),
+            starts_at=moment(line.period.start),
+            ends_at=moment(line.period.end),
+            meter=meters.get(_price_of(line)),
+        )
+        for line in lines
+    ]
+
+
+def _price_of(line: Any) -> str:
+    price = line.pricing.price_details.price if line.pricing and line.pricing.price_details else ""
+    return price if isinstance(price, str) else str(price.id)
 
 
 def _copy(row: Invoice, invoice: Any) -> None:

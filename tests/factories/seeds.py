@@ -36,6 +36,7 @@ from metering.store.meters import create_meter
 from metering.store.state import touch
 from tests.factories.callers import keep
 from tests.factories.people import PASSWORD
+from tests.factories.subscriptions import invoiced
 from tests.factories.world import World
 
 CUSTOMER, STRANGER = EXAMPLE_CUSTOMER, "bravo"
@@ -130,6 +131,8 @@ class Seeds:
         revoke_key(self.world.session, demo, revoked.id, now=self.world.now)
         self.ids["key_id"] = self._key(demo, ["meter"])[0].id
         self.ids["operator_key_id"] = self._key(None, ["usage:read"])[0].id
+        self.ids["invoice_id"] = invoiced(self.world.session, demo, self.world.now).id
+        self.world.session.commit()
 
     def _key(self, customer: Customer | None, scopes: Any) -> tuple[ApiKey, str]:
         name = "planted-key" if customer and customer.key == CUSTOMER else "another"

@@ -66,9 +66,13 @@ class Shop:
         announce_to(self.standin, self.url)
         self.customer = self.world.customer("acme", "free")
         make_user(self.world, "owner@acme.example", self.customer)
+        self.log_in()
+        return self
+
+    def log_in(self) -> None:
+        """Sessions end by themselves: after weeks the owner comes again."""
         self.owner = Visitor.of(self.app)
         self.owner.log_in("owner@acme.example")
-        return self
 
     @property
     def client(self) -> Any:

@@ -64,7 +64,11 @@ PAGES = {
     "GET /c/<customer_key>/usage.csv": Page("customer"),
     "POST /webhooks/stripe": Page("anybody", 404, form={}, csrf=False),
     "POST /webhooks/stripe/thin": Page("anybody", 404, form={}, csrf=False),
+    "GET /c/<customer_key>/bill": Page("customer"),
+    "GET /c/<customer_key>/bill/<int(max=9223372036854775807):invoice_id>": Page("customer"),
     "GET /c/<customer_key>/plan": Page("customer"),
+    "GET /c/<customer_key>/plan/change": Page("customer", 303),
+    "GET /c/<customer_key>/plan/cancel": Page("customer", 303),
     "GET /c/<customer_key>/plan/status": Page("customer", 204),
     "POST /c/<customer_key>/plan/checkout": Page("customer", 303, form={"plan": "pro"}),
     "POST /c/<customer_key>/plan/change": Page("customer", 303, form={"plan": "pro"}),
@@ -171,7 +175,7 @@ PAGES = {
 }
 
 OWNED = {"name", "customer", "customer_key", "customer_id", "id_or_key", "key_id", "member_id", "user_id", "event_id"}
-OWNED |= {"reservation", "token", "alert_id", "operator_key_id", "session_id", "invitation_id"}
+OWNED |= {"reservation", "token", "alert_id", "operator_key_id", "session_id", "invitation_id", "invoice_id"}
 OWNED |= {"job_id", "message_id", "held_id", "report_id", "stripe_event", "comparison_id", "run_id"}
 OWNED |= {"endpoint_id", "delivery_id"}
 """Parameters that name what belongs to somebody: to a customer, or to the operators."""

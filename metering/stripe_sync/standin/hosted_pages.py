@@ -1,4 +1,4 @@
-"""The pages that Stripe hosts: checkout, and the billing portal. They work without JavaScript.
+"""The pages that Stripe hosts: checkout, the billing portal, and invoices. They work without JavaScript.
 
 Whoever knows a page's URL may use it, as at Stripe: it holds an id, or a secret, that nobody guesses.
 """
@@ -86,6 +86,15 @@ def change_payment_method(secret: str) -> AnyResponse:
     session = _portal_session(secret)
     _standin().act(customers.update, _request(session["customer"], metadata={"standin_payment": ""}))
     return redirect(url_for("hosted_pages.portal", secret=secret, done="paying"), 303)
+
+
+@views.get("/i/<id>")
+def invoice(id: str) -> Response:
+    """An invoice to look at and to print; no PDF is made here."""
+    found = _reading().get(INVOICES, id)
+    if found is None or found["status"] == "draft":
+        raise NotFound
+    return _page("invoice.html", [], invoice=found)
 
 
 def _checkout_page(id: str, error: ApiError | None) -> Response:

@@ -57,6 +57,7 @@ class Standin:
         self.clock = Clock(self.store, clock)
         self.keys = IdempotencyKeys(self.store)
         self.faults = Faults()
+        self._reached_at = ""
 
     @property
     def summary_delay_seconds(self) -> float:
@@ -119,6 +120,8 @@ class Standin:
         self.store.commit(call.changes)
 
     def _call(self, request: Request, now: float) -> Call:
+        """What happens by itself links to the address at which the stand-in was reached last."""
+        self._reached_at = request.base_url or self._reached_at
         return Call(
             self.store,
             self.usage,
@@ -127,7 +130,7 @@ class Standin:
             request.params,
             now,
             self.summary_delay_seconds,
-            request.base_url,
+            self._reached_at,
         )
 
 
