@@ -23,6 +23,8 @@ from metering.cli import people
 from metering.cli.common import actor, current_metering, explained
 from metering.errors import Conflict, NotFound
 from metering.models import ROLES, AuditEntry, Customer
+from metering.stripe_sync.customers import require_known
+from metering.stripe_sync.reporting import gateway_for
 
 
 def register(commands: AppGroup) -> None:
@@ -140,7 +142,8 @@ def activate(customer: str) -> None:
 @click.argument("customer")
 @click.argument("stripe_customer_id", required=False)
 @click.option("--none", "no_id", is_flag=True, help="It is none yet; the stand-in makes one by itself.")
-def stripe_id(customer: str, stripe_customer_id: str | None, no_id: bool) -> None:
+@click.option("--unchecked", is_flag=True, help="Do not ask Stripe whether it knows that customer.")
+def stripe_id(customer: str, stripe_customer_id: str | None, no_id: bool, unchecked: bool) -> None:
     """Say which customer of Stripe's (cus_…) this one is; what it owes is reported from then on.
 
     A wrong id is put right the same way, as long as Stripe has counted nothing under it: what was reported under an id
@@ -148,6 +151,10 @@ def stripe_id(customer: str, stripe_customer_id: str | None, no_id: bool) -> Non
     """
     if no_id == (stripe_customer_id is not None):
         raise click.UsageError("say which one it is: cus_… or --none")
+    settings = current_metering().settings
+    if stripe_customer_id is not None and settings.stripe != "off" and not unchecked:
+        with explained():
+            require_known(gateway_for(settings), stripe_customer_id, customer)
     what = f"Stripe customer {stripe_customer_id or 'none'}"
     _change(customer, what, lambda session, found: _link(session, found, stripe_customer_id))
 

@@ -11,7 +11,7 @@ import stripe
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from metering.errors import Conflict
+from metering.errors import Conflict, NotFound
 from metering.models import AuditEntry, Customer
 from metering.stripe_sync.asking import asking
 from metering.stripe_sync.gateway import StripeApi
@@ -74,6 +74,19 @@ def link(session: Session, customer: Customer, stripe_id: str, *, now: datetime,
     detail = {"stripe_customer": stripe_id, "how": how}
     session.add(AuditEntry(at=now, actor=actor, action="stripe.customer", customer_id=customer.id, detail=detail))
     session.flush()
+
+
+def require_known(api: StripeApi, stripe_id: str, key: str) -> None:
+    """Raises StripeFailed where Stripe knows no such customer, NotFound for one that was deleted there, and Conflict
+    for one that its metadata gives to another customer of ours.
+    """
+    with asking():
+        found: Any = api.client.v1.customers.retrieve(stripe_id)
+    if getattr(found, "deleted", False):
+        raise NotFound(f"{stripe_id} was deleted at Stripe")
+    owner = found.metadata.to_dict().get(KEY, key) if found.metadata else key
+    if owner != key:
+        raise Conflict(f"{stripe_id} is the customer {owner} at Stripe, as its metadata says")
 
 
 def _matching(api: StripeApi, key: str) -> str | None:

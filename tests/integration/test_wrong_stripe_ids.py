@@ -95,7 +95,7 @@ def test_the_right_id_has_what_was_reported_owed_again_and_verify_holds(app: Fla
 
 def test_it_can_be_wrong_more_than_once(app: Flask, books: Books) -> None:
     for id in (WRONG, "cus_wrong2", WRONG, "cus_wrong2"):
-        run(app, "customers", "stripe", "acme", id)
+        run(app, "customers", "stripe", "acme", id, "--unchecked")
         books.use(3)
         books.report_hours()
 
@@ -139,7 +139,7 @@ def test_an_id_under_which_usage_was_counted_stays(app: Flask, books: Books) -> 
     ours = books.world.find("bolt").stripe_customer_id
     ops: ApiConsumer = operator(app, books.world)
 
-    said = run(app, "customers", "stripe", "bolt", known(books), status=1).output
+    said = run(app, "customers", "stripe", "bolt", known(books), "--unchecked", status=1).output
     assert f"reported under {ours}, which Stripe knows" in said
     for id in ("cus_other", None):
         answer = ops.call("PATCH", "/api/v1/customers/bolt", json={"stripe_customer_id": id})
@@ -195,3 +195,16 @@ def test_no_row_is_made_under_the_old_id_while_it_is_changed(app: Flask, books: 
     books.report_hours()
 
     assert books.counted() == books.used()
+
+
+def test_an_id_that_stripe_does_not_know_is_refused(app: Flask, books: Books) -> None:
+    before = books.world.find("bolt").stripe_customer_id
+
+    assert "No such customer: 'cus_none'" in run(app, "customers", "stripe", "bolt", "cus_none", status=1).output
+
+    client = books.standin.client()
+    theirs = client.v1.customers.create({"metadata": {"metering_customer": "initech"}})
+    said = run(app, "customers", "stripe", "bolt", theirs.id, status=1).output
+    assert f"{theirs.id} is the customer initech at Stripe" in said
+    books.world.session.expire_all()
+    assert books.world.find("bolt").stripe_customer_id == before
