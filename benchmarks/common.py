@@ -3,7 +3,7 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from metering.accounts.customers import create_customer
 from metering.accounts.keys import create_key
+from metering.clock import Clock, utc_now
 from metering.embedded import Embedded
 from metering.initialise import initialise
 from metering.keeper import Keeper
@@ -37,10 +38,10 @@ class Result:
 
 
 @contextmanager
-def product() -> Iterator[Runtime]:
+def product(clock: Clock = utc_now) -> Iterator[Runtime]:
     """An initialised product on servers of its own, gone afterwards."""
     with tempfile.TemporaryDirectory() as folder, Embedded(Path(folder)):
-        runtime = build_runtime(load_settings(env="development", home=Path(folder)))
+        runtime = build_runtime(load_settings(env="development", home=Path(folder)), clock=clock)
         try:
             initialise(runtime, report=lambda _: None)
             yield runtime
@@ -73,6 +74,19 @@ def median_micros(work: Callable[[], object], times: int) -> float:
         work()
         samples.append(time.perf_counter() - started)
     return statistics.median(samples) * 1e6
+
+
+def alternate(works: Sequence[Callable[[], object]], times: int) -> list[float]:
+    """The median time of one run of each of `works`, in microseconds, taken in turns: what else the machine does
+    meanwhile falls on all of them.
+    """
+    samples: list[list[float]] = [[] for _ in works]
+    for _ in range(times):
+        for work, taken in zip(works, samples, strict=True):
+            started = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - started)
+    return [statistics.median(taken) * 1e6 for taken in samples]
 
 
 def empty_usage(runtime: Runtime) -> None:

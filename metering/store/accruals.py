@@ -179,10 +179,7 @@ def _changes(
             "until": list(until),
         },
     )
-    return {
-        pair: [Change(row.time, row.op, row.units) for row in group]
-        for pair, group in groupby(rows, key=lambda row: (row.customer_id, row.meter_id))
-    }
+    return {(row.customer_id, row.meter_id): list(map(Change, row.times, row.ops, row.units)) for row in rows}
 
 
 def _periods(session: Session, levels: Sequence[Any]) -> dict[int, list[Span]]:

@@ -4,10 +4,11 @@ Always holds: an hour is split where a billing period ends inside it; what is fo
 folded in one, because each (period, hour) is rounded by itself; a level costs from the instant of a change on.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from metering.clock import floor_hour, from_micros, to_micros
 from metering.intake.values import Span
@@ -18,8 +19,7 @@ SECOND_MICROS = 1_000_000
 BillsAs = Literal["time_weighted", "maximum"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """An event on a level: `set` replaces it by `units`, `change` adds them."""
 
     time: datetime
@@ -100,36 +100,41 @@ class _Walk:
     def __init__(self, level: int, changes: Sequence[Change]) -> None:
         self.level = level
         self.peak = 0
-        self._changes = [(to_micros(change.time), change) for change in changes]
+        self._changes = changes
+        self._times = [to_micros(change.time) for change in changes]
         self._place = 0
 
     @property
     def next_time(self) -> int | None:
         """When the next change happens, None after the last."""
-        return self._changes[self._place][0] if self._place < len(self._changes) else None
+        return self._times[self._place] if self._place < len(self._times) else None
 
     def cross(self, starts: int, ends: int, end: int) -> int:
         """Go from `starts` to `ends`, noting the peak; the unit-microseconds of the way up to `end`."""
         self.carry_to(starts)
-        weighed, moment = 0, starts
-        self.peak = max(self.peak, self.level)
-        while (time := self.next_time) is not None and time < ends and time <= end:
-            weighed += max(0, self.level) * (time - moment)
+        weighed, moment, level = 0, starts, self.level
+        peak = max(self.peak, level)
+        for time, op, units in self._take_before(min(ends, end + 1)):
+            if level > 0:
+                weighed += level * (time - moment)
             moment = time
-            self.step()
-            self.peak = max(self.peak, self.level)
-        return weighed + max(0, self.level) * max(0, min(ends, end) - moment)
+            level = units if op == "set" else level + units
+            if level > peak:
+                peak = level
+        self.level, self.peak = level, peak
+        return weighed + max(0, level) * max(0, min(ends, end) - moment)
 
     def carry_to(self, moment: int) -> None:
         """Apply the changes before `moment`, at no cost."""
-        while (time := self.next_time) is not None and time < moment:
-            self.step()
+        for _, op, units in self._take_before(moment):
+            self.level = units if op == "set" else self.level + units
 
-    def step(self) -> None:
-        """Apply the next change."""
-        change = self._changes[self._place][1]
-        self.level = change.units if change.op == "set" else self.level + change.units
-        self._place += 1
+    def _take_before(self, moment: int) -> Iterator[tuple[int, str, int]]:
+        """The changes before `moment` that were not taken yet, as (time, op, units)."""
+        first = self._place
+        self._place = bisect_left(self._times, moment, first)
+        for time, change in zip(self._times[first : self._place], self._changes[first : self._place], strict=True):
+            yield time, change.op, change.units
 
 
 def _unbilled(walk: _Walk, first: Span) -> Iterator[HourAccrual]:
