@@ -17,6 +17,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from redis import Redis
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
+from werkzeug.routing import Rule
 
 from metering import create_app
 from metering.accounts import passwords
@@ -71,6 +72,22 @@ def quick_passwords() -> Iterator[None]:
     """Hashing a password is meant to be slow, and hundreds of tests log somebody in."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "_hasher", PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_rules() -> Iterator[None]:
+    """Most of what an app costs is the compiling of its addresses, which are the same for each of the thousands."""
+    compile_builder, compiled = Rule._compile_builder, {}
+
+    def kept(rule: Rule, append_unknown: bool = True) -> Any:
+        known = (tuple(rule._trace), repr(rule.defaults), append_unknown)
+        if known not in compiled:
+            compiled[known] = compile_builder(rule, append_unknown)
+        return compiled[known]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rule, "_compile_builder", kept)
         yield
 
 
