@@ -258,7 +258,7 @@ def running_product(home: Path) -> Iterator[Product]:
 class Clients:
     """Threads that call without pause. Each call has its own Idempotency-Key and is repeated until it was answered."""
 
-    def __init__(self, product: Product, log: Path, threads: int = 8) -> None:
+    def __init__(self, product: Product, log: Path, threads: int = 3) -> None:
         self._api_key, self._address = product.api_key, product.listener.getsockname()
         self._log = open(log, "a")  # noqa: SIM115 - closed by stop()
         self._lock = threading.Lock()

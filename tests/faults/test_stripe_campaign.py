@@ -27,7 +27,7 @@ from tests.factories.world import START, World
 from tests.faults import counts
 from tests.faults.campaign import FAULTS, LEAST, at_stripe, decide, ours, struck, told, too_few
 
-STEPS = 700
+STEPS = 500
 CUSTOMERS, METERS = ("acme", "bolt", "coil"), ("api_call", "tokens")
 PERIOD = timedelta(days=2, hours=5, minutes=20)
 DELAY = 600.0

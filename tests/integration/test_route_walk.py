@@ -7,7 +7,8 @@ Strangers go first, the owner last: that the owner then succeeds proves that wha
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -206,6 +207,22 @@ def seeds(app: Flask, world: World) -> Seeds:
     return seeds
 
 
+def walks(names: Collection[str]) -> list[Any]:
+    """The routes that are only read in one walk, for they leave everything as it is; each of the others by itself."""
+    read = [name for name in names if name.startswith("GET ")]
+    return [pytest.param(read, id="GET"), *(pytest.param([name], id=name) for name in names if name not in read)]
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """What fails in here says at which route."""
+    try:
+        yield
+    except AssertionError as fault:
+        fault.add_note(f"at {name}")
+        raise
+
+
 def told(answer: TestResponse) -> list[str]:
     """What an answer gives away of the owner."""
     shown = f"{answer.headers} {answer.text}"
@@ -242,8 +259,15 @@ def test_the_marks_are_what_the_owner_sees(seeds: Seeds) -> None:
 # -- the API -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_lets_in_who_may_and_nobody_else(seeds: Seeds, name: str) -> None:
+@pytest.mark.parametrize("names", walks(OPERATIONS))
+def test_an_operation_lets_in_who_may_and_nobody_else(seeds: Seeds, names: list[str]) -> None:
+    for name in names:
+        with named(name):
+            ask(seeds, name)
+
+
+def ask(seeds: Seeds, name: str) -> None:
+    """One operation, by everybody."""
     route = OPERATIONS[name]
     declared, request = route.declared, example_request(route, seeds.ids)
     before = books(seeds)
@@ -307,14 +331,14 @@ def operators_requests(route: Route, request: Mapping[str, Any]) -> Iterator[dic
 
 
 def test_an_operator_may_read_what_it_names(seeds: Seeds) -> None:
-    named = [
+    owners = [
         (route, attempt)
         for route in OPERATIONS.values()
         if route.method == "GET" and not route.declared.operators_only
         for attempt in naming_the_owner(route, example_request(route, seeds.ids))
     ]
-    assert named
-    for route, attempt in named:
+    assert owners
+    for route, attempt in owners:
         assert call(seeds, attempt, seeds.keys["operator"]).status_code == route.declared.example.status
 
 
@@ -330,8 +354,15 @@ def bearer(key: str) -> dict[str, str]:
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_lets_in_who_may_and_nobody_else(seeds: Seeds, name: str) -> None:
+@pytest.mark.parametrize("names", walks(PAGES))
+def test_a_page_lets_in_who_may_and_nobody_else(seeds: Seeds, names: list[str]) -> None:
+    for name in names:
+        with named(name):
+            visit(seeds, name)
+
+
+def visit(seeds: Seeds, name: str) -> None:
+    """One page or form, by everybody."""
     page, (method, _, rule) = PAGES[name], name.partition(" ")
     path = PARAMETER.sub(lambda found: str(page.path.get(found[1]) or seeds.ids[found[1]]), rule)
     before = books(seeds)
