@@ -290,6 +290,7 @@ class KeyView:
 class CreatedKey:
     """Shown once, on the answer that created it."""
 
+    key_id: int
     name: str
     secret: str
 

@@ -171,18 +171,38 @@ def test_nothing_is_sent_again_that_has_not_changed(world: World, owner: Visitor
 
 
 def test_the_steps_are_ticked_off_as_they_are_done(world: World, owner: Visitor, acme: Customer) -> None:
-    assert "0 of 3 done" in owner.open("/c/acme/quickstart").text
+    assert "1 of 5 done" in owner.open("/c/acme/quickstart").text
     made = world.key(acme)
     keyed = owner.open("/c/acme/live/quickstart").text
-    assert "1 of 3 done" in keyed
+    assert "2 of 5 done" in keyed
     assert made.prefix in keyed
     assert made.secret not in keyed
 
     use(world, 1)
 
-    done = owner.open("/c/acme/quickstart").text
-    assert "All set" in done
-    assert "beside what your Pro plan allows" in done
+    counted = owner.open("/c/acme/quickstart").text
+    assert "4 of 5 done" in counted
+    assert "beside what your Pro plan allows" in counted
+    owner.submit("/c/acme/alerts", "/c/acme/alerts/thresholds", percents="50")
+    assert "All set" in owner.open("/c/acme/quickstart").text
+
+
+def test_a_free_plan_is_none_that_was_chosen(world: World, owner: Visitor, acme: Customer) -> None:
+    acme.plan = "free"
+    world.session.commit()
+    assert "0 of 5 done" in owner.open("/c/acme/quickstart").text
+
+
+def test_a_key_made_at_the_quick_start_stands_in_that_answer_alone(world: World, owner: Visitor) -> None:
+    made = owner.submit("/c/acme/quickstart", "/c/acme/quickstart/key").text
+    secret = re.findall(r'id="new-key">(mk_[^<]+)<', made)[0]
+    assert f"export METERING_KEY={secret}" in made
+    assert quickstart.PLACEHOLDER not in made
+    assert owner.client.get("/api/v1/usage", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+
+    again = owner.open("/c/acme/quickstart").text
+    assert secret not in again
+    assert quickstart.PLACEHOLDER in again
 
 
 def test_the_examples_work_as_they_stand(app: Flask, world: World, acme: Customer) -> None:

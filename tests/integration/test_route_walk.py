@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from metering.accounts.users import change_role
 from metering.api.bodies import Body
 from metering.api.openapi import Route, routes
 from metering.api.operation import operation_of
@@ -58,6 +59,7 @@ PAGES = {
     "GET /c/<customer_key>/live/activity": Page("customer"),
     "GET /c/<customer_key>/live/quickstart": Page("customer"),
     "GET /c/<customer_key>/quickstart": Page("customer"),
+    "POST /c/<customer_key>/quickstart/key": Page("customer", form={}),
     "GET /c/<customer_key>/usage": Page("customer"),
     "GET /c/<customer_key>/events": Page("customer"),
     "GET /c/<customer_key>/events/<event_id>": Page("customer"),
@@ -188,6 +190,7 @@ OWN_NAMES = {"PUT /api/v1/sample/files/{name}"}
 
 REFUSED = (401, 403, 404)
 PARAMETER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
+FORM_OF_A_CUSTOMER = re.compile(r'<form[^>]*method="post"[^>]*action="/c/')
 
 UNSERVED = unserved_app()
 OPERATIONS = {f"{route.method} {route.template.path}": route for route in routes(UNSERVED)}
@@ -365,6 +368,32 @@ def test_a_page_lets_in_who_may_and_nobody_else(seeds: Seeds, name: str) -> None
         return
     # Who is logged in already is led on from the login page.
     assert opened("owner").status_code in (page.status, 302)
+
+
+@pytest.mark.parametrize("role", ["viewer", "member"])
+def test_who_only_looks_changes_nothing(seeds: Seeds, role: str) -> None:
+    """No page of the customer shows a form, and each address that changes something refuses: all of them are tried, so
+    that a new one can't be forgotten.
+    """
+    change_role(seeds.world.session, seeds.world.find(CUSTOMER), seeds.users["colleague"].id, role)
+    seeds.world.session.commit()
+    viewer, tried = seeds.client("colleague"), 0
+    for name, page in PAGES.items():
+        method, _, rule = name.partition(" ")
+        if page.who != "customer":
+            continue
+        path = PARAMETER.sub(lambda found: str(seeds.ids[found[1]]), rule)
+        seeds.app.config["WTF_CSRF_ENABLED"] = method == "GET"
+        before = seeds.world.contents()
+        answer = viewer.open(path, method=method, data=page.form, buffered=True)
+        if method == "GET":
+            assert answer.status_code == page.status, path
+            assert not FORM_OF_A_CUSTOMER.findall(answer.text), path
+        else:
+            assert answer.status_code == 403, f"{method} {path}"
+            tried += 1
+        assert seeds.world.contents() == before, f"{method} {path}"
+    assert tried > 15
 
 
 def only_names_its_customer(rule: str, at: str, path: str) -> bool:
