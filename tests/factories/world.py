@@ -137,8 +137,8 @@ class World:
         self.session.rollback()
         tables = sorted(table for table in Customer.metadata.tables if table != "user_sessions")
         digest = "md5(string_agg(one::text, '|' ORDER BY one::text))"
-        query = " UNION ALL ".join(f"SELECT '{table}', (SELECT {digest} FROM {table} one)" for table in tables)  # noqa: S608
-        return {name: found for name, found in self.session.execute(text(query))}
+        query = " UNION ALL ".join(f"SELECT '{table}', (SELECT {digest} FROM {table} one)" for table in tables)
+        return {str(row[0]): row[1] for row in self.session.execute(text(query))}
 
     def used(self, meter: str = "api_call", customer: str = "acme") -> int:
         """The live counter."""
