@@ -19,14 +19,13 @@ from metering.accounts.credentials import (
     require_password,
     set_password,
 )
-from metering.accounts.users import InvalidUser, customers_of
-from metering.dashboard import presenters
-from metering.dashboard.access import current_metering, find_access, user_page
+from metering.accounts.users import InvalidUser
+from metering.dashboard.access import current_metering, user_page
 from metering.dashboard.account_forms import PASSWORD_HELP, ChangeEmailForm, ChangePasswordForm, NameForm, PasswordForm
 from metering.dashboard.account_views import session_views
+from metering.dashboard.frame import frame_of
 from metering.dashboard.links import OFTEN, SELDOM, link_to, mail_works, session_user
 from metering.dashboard.login import blueprint
-from metering.dashboard.view_models import ShellView
 from metering.errors import Conflict
 from metering.extensions import db, login_throttle
 from metering.models import User
@@ -67,16 +66,8 @@ def page(user: User, **forms: Any) -> str:
         codes_left=two_step.recovery_codes_left(session, user),
         two_step_form=forms.get("two_step") or PasswordForm(formdata=None),
         mail_works=mail_works(),
-        shell=shell_of(user),
+        shell=frame_of(user),
     )
-
-
-def shell_of(user: User) -> ShellView | None:
-    """The frame of the customer that the user belongs to longest; none for a user without one."""
-    session, memberships = db.session(), customers_of(db.session(), user)
-    if not memberships:
-        return None
-    return presenters.shell(find_access(session, current_metering().runtime.catalog, user, memberships[0].customer.key))
 
 
 @blueprint.post("/account/name")

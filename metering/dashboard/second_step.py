@@ -10,8 +10,9 @@ from markupsafe import Markup
 from metering.accounts import two_step
 from metering.accounts.credentials import WrongPassword, require_password
 from metering.dashboard.access import user_page
-from metering.dashboard.account import NOT_YOURS, back, changing_self, page, shell_of
+from metering.dashboard.account import NOT_YOURS, back, changing_self, page
 from metering.dashboard.account_forms import CodeForm, PasswordForm
+from metering.dashboard.frame import frame_of
 from metering.dashboard.links import OFTEN, session_user
 from metering.dashboard.login import WRONG_CODE, blueprint
 from metering.errors import Conflict
@@ -111,12 +112,12 @@ def _setup_page(user: User, waiting: TotpSecret, form: CodeForm) -> str:
         form=form,
         picture=picture(two_step.address(waiting, user)),
         secret=" ".join(two_step.grouped(waiting)),
-        shell=shell_of(user),
+        shell=frame_of(user),
     )
 
 
 def _codes_page(user: User, codes: tuple[str, ...]) -> str:
-    return render_template("accounts/recovery_codes.html", codes=codes, shell=shell_of(user))
+    return render_template("accounts/recovery_codes.html", codes=codes, shell=frame_of(user))
 
 
 def picture(text: str) -> Markup:

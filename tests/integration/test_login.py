@@ -182,10 +182,11 @@ def test_who_belongs_to_no_customer_is_told_what_to_do(app, world):
     make_user(world, "lonely@acme.example")
     visitor = Visitor.of(app)
     visitor.log_in("lonely@acme.example")
-    page = visitor.open("/")
+    assert visitor.open("/").location == "/customers"
+    page = visitor.open("/customers")
     assert page.status_code == 200
     assert "You belong to no customer yet" in page.text
-    assert visitor.submit("/", "/logout").status_code == 303
+    assert visitor.submit("/customers", "/logout").status_code == 303
 
 
 def test_an_operator_without_a_customer_sees_all_of_them(app, world):
@@ -194,6 +195,6 @@ def test_an_operator_without_a_customer_sees_all_of_them(app, world):
     world.customer("bravo")
     visitor = Visitor.of(app)
     visitor.log_in("operator@metering.example")
-    page = visitor.open("/").text
+    page = visitor.open("/customers").text
     assert 'href="/c/acme/"' in page
     assert 'href="/c/bravo/"' in page

@@ -52,6 +52,7 @@ PAGES = {
     "POST /login": Page("anybody", 303, form={"email": "stranger@example.org", "password": PASSWORD}),
     "POST /logout": Page("anybody", 303, form={}),
     "GET /": Page("user", 302),
+    "GET /customers": Page("user"),
     "GET /c/<customer_key>/": Page("customer"),
     "GET /c/<customer_key>/live/usage": Page("customer"),
     "GET /c/<customer_key>/live/alerts": Page("customer"),
