@@ -86,6 +86,7 @@ PAGES = {
         "customer", form={"url": "https://example.com/", "events": ["invoice.paid"]}
     ),
     f"GET {ENDPOINT}": Page("customer"),
+    f"POST {ENDPOINT}": Page("customer", 303, form={"url": "https://example.com/", "events": ["invoice.paid"]}),
     f"POST {ENDPOINT}/ping": Page("customer", 303, form={}),
     f"POST {ENDPOINT}/rotate": Page("customer", form={}),
     f"POST {ENDPOINT}/state": Page("customer", 303, form={"on": "yes"}),
