@@ -18,7 +18,7 @@ from metering.dashboard.view_models import PulseView, Spark
 from metering.store.event_list import Newest, newest_by_second
 
 BARS = 30
-MOST_READ = 5_000
+MOST_READ = 2_000
 
 
 @dataclass(frozen=True, slots=True)
