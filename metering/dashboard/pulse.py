@@ -25,6 +25,7 @@ MOST_READ = 2_000
 class Scale:
     bar_seconds: int
     each: str
+    within: str
     span: str
 
     def starts_at(self, now: int) -> int:
@@ -32,7 +33,11 @@ class Scale:
         return now - now % self.bar_seconds - (BARS - 1) * self.bar_seconds
 
 
-SCALES = (Scale(60, "minute", "30 minutes"), Scale(10, "10 seconds", "5 minutes"), Scale(1, "second", "30 seconds"))
+SCALES = (
+    Scale(60, "minute", "a minute", "30 minutes"),
+    Scale(10, "10 seconds", "10 seconds", "5 minutes"),
+    Scale(1, "second", "a second", "30 seconds"),
+)
 
 
 def read(access: Access, catalog: Catalog, now: datetime) -> PulseView | None:
@@ -63,7 +68,7 @@ def pulse(meter: Meter, newest: Newest, now: int) -> PulseView:
     text = f"None in the last {scale.span}"
     if used:
         total = quantities.in_words(meter, used)
-        text = f"{total} in the last {scale.span}, at most {quantities.short(meter, most)} in one {scale.each}"
+        text = f"{total} in the last {scale.span}, at most {quantities.short(meter, most)} in {scale.within}"
     return PulseView(
         title=f"{meter.name} per {scale.each}",
         text=text,

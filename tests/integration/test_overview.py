@@ -178,7 +178,7 @@ def test_the_last_minutes_are_drawn_and_said(world: World, owner: Visitor, acme:
     shown = owner.open("/c/acme/").text
 
     assert "API calls per minute" in shown
-    assert 'aria-label="50 API calls in the last 30 minutes, at most 40 in one minute"' in shown
+    assert 'aria-label="50 API calls in the last 30 minutes, at most 40 in a minute"' in shown
     assert shown.count("pulse-bars") == 1
 
 

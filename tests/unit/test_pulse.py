@@ -44,7 +44,7 @@ def test_it_says_what_it_draws(catalog: Catalog) -> None:
     idle = pulse(calls, Newest({}, is_cut=False), NOW)
 
     assert busy.title == "API calls per minute"
-    assert busy.text == "1,500 API calls in the last 30 minutes, at most 1.2K in one minute"
+    assert busy.text == "1,500 API calls in the last 30 minutes, at most 1.2K in a minute"
     assert busy.spark.bars[-2:] == (100, 25)
     assert idle.text == "None in the last 30 minutes"
     assert set(idle.spark.bars) == {0}
