@@ -13,6 +13,7 @@ from gunicorn.http.errors import ParseException
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from metering import api, cli, dashboard, operator, webhooks
 from metering.accounts import login as accounts_login
@@ -85,7 +86,16 @@ def create_app(settings: Settings | None = None, *, clock: Clock = utc_now) -> F
     app.cli.add_command(cli.commands)
     _answer_errors(app, metering)
     _protect_answers(app)
+    _believe_proxies(app, settings.trusted_proxies)
     return app
+
+
+def _believe_proxies(app: Flask, number: int) -> None:
+    """Take the visitor's address and scheme from what the last `number` proxies said. What stands before that in
+    X-Forwarded-For anybody may have written, so without proxies none of it is read.
+    """
+    if number:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=number, x_proto=number)  # type: ignore[method-assign]
 
 
 def _refuse_demo_in_production(runtime: Runtime) -> None:

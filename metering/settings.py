@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     period_grace_seconds: Seconds = 2700
     stripe_account_id: str | None = _stripe("STRIPE_ACCOUNT_ID")
     public_url: str | None = None
+    trusted_proxies: int = Field(default=0, ge=0, le=10)
     sign_up: Literal["open", "closed"] | None = None
 
     smtp_host: str | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
-from flask import current_app, g, session
+from flask import current_app, g, request, session
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from sqlalchemy.orm import Session
@@ -27,6 +27,8 @@ from metering.models import Customer, User
 from metering.service import Metering
 
 KEY_MANAGERS = ("owner", "admin")
+LAST_CUSTOMER = "customer"
+"""Under which name the session keeps the key of the customer that was looked at last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,16 @@ def customer_page(view: Callable[..., ResponseReturnValue]) -> Callable[..., Res
         if access is None:
             answer: ResponseReturnValue = login.unauthorized()
             return answer
+        _keep_in_mind(access)
         return view(access, **rest)
 
     return guarded
+
+
+def _keep_in_mind(access: Access) -> None:
+    """Which customer the user is on, for pages that are no customer's; parts of pages that stay open say nothing."""
+    if "HX-Request" not in request.headers and session.get(LAST_CUSTOMER) != access.customer_key:
+        session[LAST_CUSTOMER] = access.customer_key
 
 
 def access_to(customer_key: str) -> Access | None:

@@ -1,7 +1,8 @@
 """The account of whoever is logged in: name, password, address, sessions. What matters asks for the password again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from flask import flash, redirect, render_template, request, url_for
@@ -19,14 +20,13 @@ from metering.accounts.credentials import (
     require_password,
     set_password,
 )
-from metering.accounts.users import InvalidUser, customers_of
-from metering.dashboard import presenters
-from metering.dashboard.access import current_metering, find_access, user_page
+from metering.accounts.users import InvalidUser, normal_email
+from metering.dashboard.access import current_metering, user_page
 from metering.dashboard.account_forms import PASSWORD_HELP, ChangeEmailForm, ChangePasswordForm, NameForm, PasswordForm
 from metering.dashboard.account_views import session_views
+from metering.dashboard.frame import frame_of
 from metering.dashboard.links import OFTEN, SELDOM, link_to, mail_works, session_user
 from metering.dashboard.login import blueprint
-from metering.dashboard.view_models import ShellView
 from metering.errors import Conflict
 from metering.extensions import db, login_throttle
 from metering.models import User
@@ -44,6 +44,30 @@ def changing_self(user: User) -> Iterator[tuple[Change, User]]:
         held = change.session.get_one(User, user.id, with_for_update={"key_share": True})
         held.session_id = user.session_id
         yield change, held
+
+
+def asks_password(
+    name: str, make_form: Callable[[], Any], field: str = "password"
+) -> Callable[[Callable[[User, Any], ResponseReturnValue]], Callable[[User], ResponseReturnValue]]:
+    """Give the view its form, `name` on the account's page, once that is filled in; the page again where it is not, and
+    where the view finds the password in `field` wrong.
+    """
+
+    def decorate(view: Callable[[User, Any], ResponseReturnValue]) -> Callable[[User], ResponseReturnValue]:
+        @wraps(view)
+        def guarded(user: User) -> ResponseReturnValue:
+            form = make_form()
+            if not form.validate_on_submit():
+                return page(user, **{name: form}), 422
+            try:
+                return view(user, form)
+            except WrongPassword:
+                form[field].errors = [NOT_YOURS]
+                return page(user, **{name: form}), 422
+
+        return guarded
+
+    return decorate
 
 
 @blueprint.get("/account")
@@ -67,16 +91,8 @@ def page(user: User, **forms: Any) -> str:
         codes_left=two_step.recovery_codes_left(session, user),
         two_step_form=forms.get("two_step") or PasswordForm(formdata=None),
         mail_works=mail_works(),
-        shell=shell_of(user),
+        shell=frame_of(user),
     )
-
-
-def shell_of(user: User) -> ShellView | None:
-    """The frame of the customer that the user belongs to longest; none for a user without one."""
-    session, memberships = db.session(), customers_of(db.session(), user)
-    if not memberships:
-        return None
-    return presenters.shell(find_access(session, current_metering().runtime.catalog, user, memberships[0].customer.key))
 
 
 @blueprint.post("/account/name")
@@ -95,23 +111,17 @@ def account_name(user: User) -> ResponseReturnValue:
 @blueprint.post("/account/password")
 @login_throttle.limit(OFTEN, key_func=session_user)
 @user_page
-def account_password(user: User) -> ResponseReturnValue:
+@asks_password("password", ChangePasswordForm, "current")
+def account_password(user: User, form: ChangePasswordForm) -> ResponseReturnValue:
     """All other sessions end; this one goes on as a new one."""
-    form = ChangePasswordForm()
-    if not form.validate_on_submit():
-        return page(user, password=form), 422
-    try:
-        with changing_self(user) as (change, held):
-            require_password(held, form.current.data)
-            set_password(change.session, held, form.password.data, now=change.now)
-            change.note("user.change_password", user=held.id)
-            _come_in_again(change, held)
-            if mail_works():
-                forgot_link = link_to("accounts.forgot")
-                send_letter(change.session, "password_changed", to=held.email, now=change.now, forgot_link=forgot_link)
-    except WrongPassword:
-        form.current.errors = [NOT_YOURS]
-        return page(user, password=form), 422
+    with changing_self(user) as (change, held):
+        require_password(held, form.current.data)
+        set_password(change.session, held, form.password.data, now=change.now)
+        change.note("user.change_password", user=held.id)
+        _come_in_again(change, held)
+        if mail_works():
+            forgot_link = link_to("accounts.forgot")
+            send_letter(change.session, "password_changed", to=held.email, now=change.now, forgot_link=forgot_link)
     login_user(held)
     flash("Your password is changed. All other sessions have ended.", "success")
     return back()
@@ -125,25 +135,22 @@ def _come_in_again(change: Change, held: User) -> None:
 @blueprint.post("/account/email")
 @login_throttle.limit(SELDOM, key_func=session_user)
 @user_page
-def account_email(user: User) -> ResponseReturnValue:
+@asks_password("email", ChangeEmailForm, "current")
+def account_email(user: User, form: ChangeEmailForm) -> ResponseReturnValue:
     """Whether somebody has the address already is told to nobody: then no link is sent."""
-    form = ChangeEmailForm()
-    if not form.validate_on_submit() or not mail_works():
+    if not mail_works():
         return page(user, email=form), 422
     try:
-        with changing_self(user) as (change, held):
-            require_password(held, form.current.data)
-            if token := ask_for_email(change.session, held, form.email.data, now=change.now):
-                link = link_to("accounts.confirm_email", token=token.secret)
-                to = form.email.data.lower()
-                send_letter(change.session, "email_change", to=to, now=change.now, link=link)
-            change.note("user.ask_for_email", user=held.id)
-    except WrongPassword:
-        form.current.errors = [NOT_YOURS]
-        return page(user, email=form), 422
+        address = normal_email(form.email.data)
     except InvalidUser:
         form.email.errors = ["This is no email address."]
         return page(user, email=form), 422
+    with changing_self(user) as (change, held):
+        require_password(held, form.current.data)
+        if token := ask_for_email(change.session, held, address, now=change.now):
+            link = link_to("accounts.confirm_email", token=token.secret)
+            send_letter(change.session, "email_change", to=address, now=change.now, link=link)
+        change.note("user.ask_for_email", user=held.id)
     flash(f"Open the link that was sent to {form.email.data}. Until then your address stays as it is.", "info")
     return back()
 

@@ -1,8 +1,8 @@
-"""What was counted last: the newest events of a customer, however many there are."""
+"""What was counted last: the newest events of a customer, and how much the last minutes saw, however many there are."""
 
 from metering.billing.rhythm import zone
 from metering.catalog import Catalog
-from metering.dashboard import quantities
+from metering.dashboard import pulse, quantities
 from metering.dashboard.access import Access, current_metering
 from metering.dashboard.figures import from_database
 from metering.dashboard.view_models import ActivityRow, ActivityView, icon_for
@@ -14,9 +14,10 @@ SHOWN = 8
 def read(access: Access) -> ActivityView:
     wanted = EventFilter(customers=[access.customer_key])
     page = from_database(lambda session: list_events(session, wanted, limit=SHOWN))
-    catalog = current_metering().runtime.catalog
+    runtime = current_metering().runtime
+    catalog = runtime.catalog
     rows = None if page is None else tuple(_row(access, catalog, one) for one in page.events)
-    return ActivityView(access.customer_key, rows)
+    return ActivityView(access.customer_key, rows, pulse.read(access, catalog, runtime.clock()) if rows else None)
 
 
 def _row(access: Access, catalog: Catalog, event: StoredEvent) -> ActivityRow:

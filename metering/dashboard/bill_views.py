@@ -8,6 +8,7 @@ from decimal import Decimal
 from metering.billing.estimate import Estimate, EstimateLine
 from metering.billing.pricing import PricedLine, PricedStep
 from metering.catalog import Catalog, Meter
+from metering.clock import MICROSECOND
 from metering.dashboard import humanize, quantities
 from metering.dashboard.view_models import icon_for
 from metering.models import Invoice
@@ -154,7 +155,7 @@ def bill(
         ),
         total=humanize.money(estimate.total, estimate.currency),
         forecast=humanize.money(expected.total, estimate.currency) if expected else None,
-        forecast_text=f"expected by {humanize.day(estimate.ends_at, where)}" if expected else None,
+        forecast_text=f"expected by {humanize.day(estimate.ends_at - MICROSECOND, where)}" if expected else None,
     )
 
 

@@ -3,6 +3,8 @@
 A secret stands in the one answer that makes it and nowhere else: a session cookie would keep it readable.
 """
 
+from collections.abc import Sequence
+
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
@@ -35,13 +37,17 @@ def keys(access: Access) -> ResponseReturnValue:
     require_key_manager(access)
     if not form.validate_on_submit():
         return _page(access, form), 422
-    name, scopes = form.name.data, form.scopes.data
+    return _page(access, KeyForm(formdata=None), created=make_key(access, form.name.data, form.scopes.data))
+
+
+def make_key(access: Access, name: str, scopes: Sequence[str]) -> CreatedKey:
+    """Check first that the user may. Raises IntakeUnavailable while PostgreSQL is away."""
     with changing(access) as change:
         key, made = create_key(
             change.session, change.customer, name=name, scopes=scopes, now=change.now, by=change.actor
         )
-        change.note("key.create", change.customer, key=key.id, name=name, scopes=scopes)
-    return _page(access, KeyForm(formdata=None), created=CreatedKey(name, made.secret))
+        change.note("key.create", change.customer, key=key.id, name=name, scopes=list(scopes))
+    return CreatedKey(key.id, name, made.secret)
 
 
 @blueprint.post(f"/c/<customer_key>/keys/{KEY}/rotate")
@@ -65,7 +71,7 @@ def rotate(access: Access, key_id: int) -> ResponseReturnValue:
     except NotPermitted:
         flash("Operators gave this key what you can’t grant: ask them for a new one.", "error")
         return _back(access)
-    return _page(access, KeyForm(formdata=None), created=CreatedKey(successor.name, made.secret))
+    return _page(access, KeyForm(formdata=None), created=CreatedKey(successor.id, successor.name, made.secret))
 
 
 @blueprint.post(f"/c/<customer_key>/keys/{KEY}/revoke")
@@ -76,14 +82,14 @@ def revoke_key(access: Access, key_id: int) -> ResponseReturnValue:
     with changing(access) as change:
         key = revoke(change.session, change.customer, key_id, now=change.now)
         change.note("key.revoke", change.customer, key=key_id)
-    if _in_force(key_id):
+    if in_force(key_id):
         flash(f"Key “{key.name}” is revoked. Calls with it are refused.", "success")
     else:
         flash(f"Key “{key.name}” is revoked. It takes effect as soon as live counting is back.", "warning")
     return _back(access)
 
 
-def _in_force(key_id: int) -> bool:
+def in_force(key_id: int) -> bool:
     """Whether the intake has been told of a key as it stands; else the keeper tells it as soon as it can."""
     key = db.session.get(ApiKey, key_id, populate_existing=True)
     return key is not None and key.sent_version >= key.state_version
@@ -103,7 +109,6 @@ def _customer(access: Access) -> Customer:
 def _page(access: Access, form: KeyForm, created: CreatedKey | None = None) -> str:
     now, where = current_metering().runtime.clock(), zone(access.timezone)
     found = keys_of(db.session(), _customer(access))
-    waits = created is not None and any(key.sent_version < key.state_version for key in found)
     return render_template(
         "dashboard/keys.html",
         customer_key=access.customer_key,
@@ -113,6 +118,6 @@ def _page(access: Access, form: KeyForm, created: CreatedKey | None = None) -> s
         form=form,
         may_manage=access.may_manage_keys,
         created=created,
-        waits=waits,
+        waits=created is not None and not in_force(created.key_id),
         shell=presenters.shell(access),
     )

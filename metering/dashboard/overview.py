@@ -5,24 +5,20 @@ from typing import cast
 from flask import Blueprint, Flask, make_response, redirect, render_template, url_for
 from flask.sansio.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
-from sqlalchemy import select
 
-from metering.accounts.users import customers_of
 from metering.billing.estimate import Estimate
 from metering.dashboard import activity, notices, presenters, static_files
-from metering.dashboard.access import Access, current_metering, customer_page, customer_ref, logged_in_user
+from metering.dashboard.access import Access, current_metering, customer_page, logged_in_user
 from metering.dashboard.figures import Figures, from_database, read_estimate, read_figures, read_used_before
 from metering.dashboard.fragments import fragment
+from metering.dashboard.frame import last_customer
 from metering.dashboard.history import Histories, History, expected_bill, read_history
 from metering.dashboard.remembered import Remembered
-from metering.dashboard.view_models import AlertsView, CustomerRef, UsageView
-from metering.extensions import db, login
+from metering.dashboard.view_models import AlertsView, UsageView
+from metering.extensions import login
 from metering.limits.alerts import current_alerts
-from metering.models import Customer, User
 
 blueprint = Blueprint("dashboard", __name__)
-
-MOST_LISTED = 100
 
 
 @blueprint.record_once
@@ -40,24 +36,15 @@ def overview(customer_key: str | None) -> ResponseReturnValue:
 
 
 def home() -> ResponseReturnValue:
-    """The customer that a user belongs to longest; a page that helps where there is none."""
+    """The customer that a user was last on; a page that helps where there is none."""
     user = logged_in_user()
     if user is None:
         answer: ResponseReturnValue = login.unauthorized()
         return answer
-    memberships = customers_of(db.session(), user)
-    if memberships:
-        return redirect(url_for("dashboard.overview", customer_key=memberships[0].customer.key))
-    return render_template("dashboard/no_customer.html", user=user, customers=_all_customers(user))
-
-
-def _all_customers(user: User) -> list[CustomerRef]:
-    """What operators may open: the first by name."""
-    if not user.operator:
-        return []
-    catalog = current_metering().runtime.catalog
-    rows = db.session.scalars(select(Customer).order_by(Customer.name, Customer.id).limit(MOST_LISTED))
-    return [customer_ref(catalog, row) for row in rows]
+    key = last_customer(user)
+    if key is None:
+        return redirect(url_for("dashboard.customers"))
+    return redirect(url_for("dashboard.overview", customer_key=key))
 
 
 @customer_page

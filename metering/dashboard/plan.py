@@ -116,7 +116,7 @@ def buying(action: Action) -> Callable[..., ResponseReturnValue]:
         except (StripeFailed, ConfigurationError, Conflict) as error:
             db.session.rollback()
             log.warning("plan_not_changed", customer=access.customer_key, reason=error.message)
-            flash(f"{error.message}." if isinstance(error, Conflict) else AWAY, "error")
+            flash(f"{error.message[:1].upper()}{error.message[1:]}." if isinstance(error, Conflict) else AWAY, "error")
             return _back(access)
 
     return guarded

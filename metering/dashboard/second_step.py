@@ -8,10 +8,11 @@ from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 
 from metering.accounts import two_step
-from metering.accounts.credentials import WrongPassword, require_password
+from metering.accounts.credentials import require_password
 from metering.dashboard.access import user_page
-from metering.dashboard.account import NOT_YOURS, back, changing_self, page, shell_of
+from metering.dashboard.account import asks_password, back, changing_self
 from metering.dashboard.account_forms import CodeForm, PasswordForm
+from metering.dashboard.frame import frame_of
 from metering.dashboard.links import OFTEN, session_user
 from metering.dashboard.login import WRONG_CODE, blueprint
 from metering.errors import Conflict
@@ -24,18 +25,13 @@ __all__ = ["blueprint"]
 @blueprint.post("/account/two-step/begin")
 @login_throttle.limit(OFTEN, key_func=session_user)
 @user_page
-def two_step_begin(user: User) -> ResponseReturnValue:
-    form = PasswordForm()
+@asks_password("two_step", PasswordForm)
+def two_step_begin(user: User, form: PasswordForm) -> ResponseReturnValue:
     try:
-        if not form.validate_on_submit():
-            return page(user, two_step=form), 422
         with changing_self(user) as (change, held):
             require_password(held, form.password.data)
             two_step.begin(change.session, held, now=change.now)
             change.note("user.begin_two_step", user=held.id)
-    except WrongPassword:
-        form.password.errors = [NOT_YOURS]
-        return page(user, two_step=form), 422
     except Conflict:
         return back()
     return redirect(url_for("accounts.two_step_confirm"), 303)
@@ -69,38 +65,26 @@ def two_step_confirm(user: User) -> ResponseReturnValue:
 @blueprint.post("/account/two-step/codes")
 @login_throttle.limit(OFTEN, key_func=session_user)
 @user_page
-def two_step_codes(user: User) -> ResponseReturnValue:
-    form = PasswordForm()
-    if not form.validate_on_submit():
-        return page(user, two_step=form), 422
-    try:
-        with changing_self(user) as (change, held):
-            require_password(held, form.password.data)
-            if not two_step.is_on(change.session, held):
-                return back()
-            codes = two_step.new_recovery_codes(change.session, held)
-            change.note("user.new_recovery_codes", user=held.id)
-    except WrongPassword:
-        form.password.errors = [NOT_YOURS]
-        return page(user, two_step=form), 422
+@asks_password("two_step", PasswordForm)
+def two_step_codes(user: User, form: PasswordForm) -> ResponseReturnValue:
+    with changing_self(user) as (change, held):
+        require_password(held, form.password.data)
+        if not two_step.is_on(change.session, held):
+            return back()
+        codes = two_step.new_recovery_codes(change.session, held)
+        change.note("user.new_recovery_codes", user=held.id)
     return _codes_page(user, codes)
 
 
 @blueprint.post("/account/two-step/off")
 @login_throttle.limit(OFTEN, key_func=session_user)
 @user_page
-def two_step_off(user: User) -> ResponseReturnValue:
-    form = PasswordForm()
-    if not form.validate_on_submit():
-        return page(user, two_step=form), 422
-    try:
-        with changing_self(user) as (change, held):
-            require_password(held, form.password.data)
-            two_step.turn_off(change.session, held)
-            change.note("user.turn_off_two_step", user=held.id)
-    except WrongPassword:
-        form.password.errors = [NOT_YOURS]
-        return page(user, two_step=form), 422
+@asks_password("two_step", PasswordForm)
+def two_step_off(user: User, form: PasswordForm) -> ResponseReturnValue:
+    with changing_self(user) as (change, held):
+        require_password(held, form.password.data)
+        two_step.turn_off(change.session, held)
+        change.note("user.turn_off_two_step", user=held.id)
     flash("The second step is off: your password alone lets you in.", "warning")
     return back()
 
@@ -111,12 +95,12 @@ def _setup_page(user: User, waiting: TotpSecret, form: CodeForm) -> str:
         form=form,
         picture=picture(two_step.address(waiting, user)),
         secret=" ".join(two_step.grouped(waiting)),
-        shell=shell_of(user),
+        shell=frame_of(user),
     )
 
 
 def _codes_page(user: User, codes: tuple[str, ...]) -> str:
-    return render_template("accounts/recovery_codes.html", codes=codes, shell=shell_of(user))
+    return render_template("accounts/recovery_codes.html", codes=codes, shell=frame_of(user))
 
 
 def picture(text: str) -> Markup:

@@ -205,7 +205,7 @@ def _facts(
     facts = [
         Fact(name, quantities.short(meter, whole), quantities.unit_beside(meter, whole), quantities.exact(meter, whole))
     ]
-    if known:
+    if any(known):
         most = max(known)
         facts.append(Fact("Highest", quantities.short(meter, most), labels[totals.index(most)]))
     if known and meter.counts_live and not meter.is_level:

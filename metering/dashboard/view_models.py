@@ -99,7 +99,7 @@ def icon_for(meter: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Spark:
-    """A small chart: a bar a day, each 0–100 percent of the highest; `text` says it."""
+    """A small chart: bars over time, each 0–100 percent of the highest; `text` says it."""
 
     bars: tuple[int, ...]
     text: str
@@ -243,11 +243,21 @@ class ActivityRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PulseView:
+    """A bar for each of the last minutes: `title` says of what, `text` how much."""
+
+    title: str
+    text: str
+    spark: Spark
+
+
+@dataclass(frozen=True, slots=True)
 class ActivityView(Fragment):
     """The newest events; `rows` is None while PostgreSQL is away."""
 
     customer_key: str
     rows: tuple[ActivityRow, ...] | None
+    pulse: PulseView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +300,7 @@ class KeyView:
 class CreatedKey:
     """Shown once, on the answer that created it."""
 
+    key_id: int
     name: str
     secret: str
 

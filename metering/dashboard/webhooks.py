@@ -2,8 +2,9 @@
 people see them; owners and admins change them. A secret stands in the very answer that made it, and nowhere else.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -14,13 +15,15 @@ from metering.dashboard import alert_views, presenters
 from metering.dashboard.access import Access, current_metering, customer_page, require_alert_manager
 from metering.dashboard.changing import changing
 from metering.dashboard.overview import blueprint
-from metering.errors import Conflict, IntakeUnavailable, InvalidUsage, NotFound
+from metering.dashboard.webhook_log import read_log
+from metering.errors import Conflict, IntakeUnavailable, InvalidUsage, MeteringError, NotFound
 from metering.extensions import db
-from metering.models import WebhookDelivery, WebhookEndpoint, WebhookTry
+from metering.models import WebhookDelivery
 from metering.notify import deliveries
 from metering.notify.destination import BadDestination
 from metering.notify.endpoints import (
     EVENTS,
+    change_endpoint,
     create_endpoint,
     endpoints_of,
     find_endpoint,
@@ -32,28 +35,46 @@ from metering.notify.endpoints import (
 __all__ = ["blueprint"]
 
 ENDPOINT = "/c/<customer_key>/webhooks/<int(max=9223372036854775807):endpoint_id>"
-SHOWN = 50
+HIGHEST_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What the form about an endpoint holds, and what is wrong with it."""
+
+    url: str
+    events: Sequence[str]
+    url_errors: Sequence[str] = ()
+    events_errors: Sequence[str] = ()
+
+    @classmethod
+    def sent(cls) -> "Filled":
+        return cls(request.form.get("url", "").strip(), request.form.getlist("events"))
+
+    def refused(self, error: MeteringError) -> "Filled":
+        """The address is at fault, unless the types of events are."""
+        if isinstance(error, InvalidUsage):
+            return replace(self, events_errors=[error.message])
+        return replace(self, url_errors=[error.message])
 
 
 @blueprint.route("/c/<customer_key>/webhooks", methods=["GET", "POST"], endpoint="alerts_webhooks")
 @customer_page
 def webhooks(access: Access) -> ResponseReturnValue:
     if request.method == "GET":
-        return _list(access, url="", events=EVENTS)
+        return _list(access, Filled("", EVENTS))
     require_alert_manager(access)
-    url, events = request.form.get("url", "").strip(), request.form.getlist("events")
+    form = Filled.sent()
     loopback = current_metering().settings.webhooks_to_loopback
     try:
         with changing(access) as change:
             made = create_endpoint(
-                change.session, change.customer, url=url, events=events, now=change.now, loopback=loopback
+                change.session, change.customer, url=form.url, events=form.events, now=change.now, loopback=loopback
             )
-            change.note("webhook_endpoint.create", change.customer, endpoint=made.id, url=url, events=made.events)
+            change.note("webhook_endpoint.create", change.customer, endpoint=made.id, url=form.url, events=made.events)
             endpoint_id, secret = made.id, made.secret
-    except (BadDestination, Conflict) as error:
-        return _list(access, url=url, events=events, url_fault=error.message), 422
-    except InvalidUsage as error:
-        return _list(access, url=url, events=events, events_fault=error.message), 422
+    except (BadDestination, Conflict, InvalidUsage) as error:
+        return _list(access, form.refused(error)), 422
     return _one(access, endpoint_id, secret=secret)
 
 
@@ -61,6 +82,26 @@ def webhooks(access: Access) -> ResponseReturnValue:
 @customer_page
 def webhook(access: Access, endpoint_id: int) -> ResponseReturnValue:
     return _one(access, endpoint_id)
+
+
+@blueprint.post(ENDPOINT, endpoint="alerts_change_webhook")
+@customer_page
+def change_webhook(access: Access, endpoint_id: int) -> ResponseReturnValue:
+    """What waits to be sent goes to the new address, with the same secret."""
+    require_alert_manager(access)
+    form = Filled.sent()
+    loopback = current_metering().settings.webhooks_to_loopback
+    try:
+        with changing(access) as change:
+            endpoint = find_endpoint(change.session, access.customer_id, endpoint_id, lock=True)
+            change_endpoint(endpoint, url=form.url, events=form.events, loopback=loopback)
+            change.note(
+                "webhook_endpoint.change", change.customer, endpoint=endpoint_id, url=form.url, events=endpoint.events
+            )
+    except (BadDestination, InvalidUsage) as error:
+        return _one(access, endpoint_id, form=form.refused(error)), 422
+    flash("The endpoint is changed. What is sent from now on goes by it.", "success")
+    return _back(access, endpoint_id)
 
 
 @blueprint.post(f"{ENDPOINT}/ping", endpoint="ping_webhook")
@@ -140,51 +181,46 @@ def replay_delivery(access: Access, endpoint_id: int, delivery_id: int) -> Respo
     return _back(access, endpoint_id)
 
 
-def _list(
-    access: Access, *, url: str, events: Sequence[str], url_fault: str | None = None, events_fault: str | None = None
-) -> str:
+def _list(access: Access, form: Filled) -> str:
     now = current_metering().runtime.clock()
     return render_template(
         "dashboard/webhooks.html",
         customer_key=access.customer_key,
         endpoints=[alert_views.endpoint_view(one, now) for one in endpoints_of(_session(access), access.customer_id)],
         types=EVENTS,
-        url=url,
-        events=events,
-        url_errors=[url_fault] if url_fault else [],
-        events_errors=[events_fault] if events_fault else [],
+        form=form,
         may_manage=access.may_manage_alerts,
         shell=presenters.shell(access),
     )
 
 
-def _one(access: Access, endpoint_id: int, *, secret: str | None = None) -> str:
+def _one(access: Access, endpoint_id: int, *, secret: str | None = None, form: Filled | None = None) -> str:
     session, now = _session(access), current_metering().runtime.clock()
     endpoint = find_endpoint(session, access.customer_id, endpoint_id)
     session.refresh(endpoint)
+    log = read_log(session, endpoint, now=now, before=_place("before"), after=_place("after"))
+    here = partial(
+        url_for, "dashboard.alerts_webhook", customer_key=access.customer_key, endpoint_id=endpoint_id, _anchor="log"
+    )
     return render_template(
         "dashboard/webhook.html",
         customer_key=access.customer_key,
         endpoint=alert_views.endpoint_view(endpoint, now),
         secret=secret,
-        log=_log(session, endpoint),
+        log=log.deliveries,
+        newer_url=here(after=log.newer_than) if log.newer_than else None,
+        older_url=here(before=log.older_than) if log.older_than else None,
+        types=EVENTS,
+        form=form or Filled(endpoint.url, endpoint.events),
         may_manage=access.may_manage_alerts,
         shell=presenters.shell(access),
     )
 
 
-def _log(session: Session, endpoint: WebhookEndpoint) -> list[alert_views.DeliveryView]:
-    """The newest deliveries, each with its tries, newest first."""
-    query = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint.id)
-    rows = session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(SHOWN)).all()
-    tries: defaultdict[int, list[WebhookTry]] = defaultdict(list)
-    ids = [row.id for row in rows]
-    for one in session.scalars(
-        select(WebhookTry).where(WebhookTry.delivery_id.in_(ids)).order_by(WebhookTry.id.desc())
-    ):
-        tries[one.delivery_id].append(one)
-    now = current_metering().runtime.clock()
-    return [alert_views.delivery_view(row, tries[row.id], now) for row in rows]
+def _place(name: str) -> int | None:
+    """The delivery that a page of the log begins behind; None for what can't be one."""
+    place = request.args.get(name, type=int)
+    return place if place is not None and 0 <= place <= HIGHEST_ID else None
 
 
 def _session(access: Access) -> Session:

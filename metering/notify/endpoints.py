@@ -41,6 +41,15 @@ def create_endpoint(
     return endpoint
 
 
+def change_endpoint(endpoint: WebhookEndpoint, *, url: str, events: Collection[str], loopback: bool = False) -> None:
+    """Raises BadDestination, InvalidUsage. A new address has not failed yet."""
+    wanted = checked(events)
+    if url != endpoint.url:
+        destination(url, loopback=loopback)
+        endpoint.url, endpoint.failing_since = url, None
+    endpoint.events = wanted
+
+
 def checked(events: Collection[str]) -> list[str]:
     """Raises InvalidUsage for a type that there is not, and where there is none."""
     if not events or not set(events) <= set(EVENTS):

@@ -7,14 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from flask import Flask
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from sqlalchemy import Engine
 from werkzeug.serving import make_server
 
+from metering.dashboard.quickstart import SAMPLE_PATH
 from metering.keeper import Keeper
 from metering.service import Metering
 from tests.browser.gate import browser_path
 from tests.factories.people import PASSWORD
+from tests.factories.shop import Shop
+from tests.factories.standin import StandinProcess
+from tests.factories.world import World
+
+SOON_MS = 3_000
+"""Within which what was done elsewhere is seen on a page that stays open."""
 
 SERIOUS = ("serious", "critical")
 ARGUMENTS = [
@@ -78,6 +87,17 @@ class Visit:
         page.get_by_role("button", name="Log in").click()
         page.wait_for_url("**/c/*/")
         return page
+
+
+@pytest.fixture
+def shop(site: str, app: Flask, world: World, standin: StandinProcess, engine: Engine) -> Shop:
+    """With `stripe_app` as its `app`: the running product sells its plans at the stand-in."""
+    return Shop(app, world, standin, engine, site).open()
+
+
+def ping(site: str, secret: str) -> int:
+    """A metered call of the sample API, and how it was answered."""
+    return requests.get(f"{site}{SAMPLE_PATH}", headers={"Authorization": f"Bearer {secret}"}, timeout=20).status_code
 
 
 @pytest.fixture

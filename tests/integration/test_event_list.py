@@ -1,10 +1,11 @@
 """The list of events: newest first, a page at a time, each page at the cost of the first."""
 
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -25,11 +26,13 @@ from metering.store.event_list import (
     event_by_digest,
     event_by_identity,
     list_events,
+    newest_by_second,
 )
 from metering.store.void import void
 from tests.factories.world import START, World
 
 HOUR = timedelta(hours=1)
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -244,6 +247,24 @@ def test_page_thousand_costs_what_page_one_costs(world: World, engine: Engine, c
     assert max(costs) < at_most, costs
 
 
+def test_the_newest_are_read_no_further_than_the_limit(world: World, engine: Engine) -> None:
+    """Given many events that the planner knows nothing of, as of the latest minutes."""
+    customer, other = world.customer("acme"), world.customer("bolt")
+    world.session.execute(text(MANY), {"at": START, "customer_ids": [other.id]})
+    world.session.commit()
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE events"))
+    world.session.execute(text(MANY), {"at": START, "customer_ids": [customer.id]})
+    world.session.commit()
+
+    newest, read = watched(
+        world, lambda: newest_by_second(world.session, customer.id, "api_call", since=START - 40 * 24 * HOUR, most=100)
+    )
+
+    assert (newest.is_cut, sum(newest.units.values())) == (True, 100)
+    assert read < 100 * 3 + 100
+
+
 def cursor_after(world: World, customers: list[str] | None, events: int) -> str:
     row = world.session.execute(
         text("""
@@ -258,6 +279,14 @@ def cursor_after(world: World, customers: list[str] | None, events: int) -> str:
 
 def blocks_read(world: World, wanted: EventFilter, cursor: str | None) -> int:
     """The blocks that the statement for a page of fifty looks at, in memory or not."""
+    page, read = watched(world, lambda: list_events(world.session, wanted, limit=50, cursor=cursor))
+    assert len(page.events) == 50
+    assert all(before.time >= after.time for before, after in pairwise(page.events))
+    return read
+
+
+def watched(world: World, read: Callable[[], T]) -> tuple[T, int]:
+    """What a reading answers, and how many blocks its last SELECT looks at, planned as it was."""
     sent: list[tuple[str, Any]] = []
 
     def note(_: object, __: object, sql: str, parameters: Any, *___: object) -> None:
@@ -266,14 +295,16 @@ def blocks_read(world: World, wanted: EventFilter, cursor: str | None) -> int:
     bind = world.session.get_bind()
     sqlalchemy_event.listen(bind, "before_cursor_execute", note)
     try:
-        page = list_events(world.session, wanted, limit=50, cursor=cursor)
+        answer = read()
     finally:
         sqlalchemy_event.remove(bind, "before_cursor_execute", note)
-    assert len(page.events) == 50
-    assert all(before.time >= after.time for before, after in pairwise(page.events))
-    sql, parameters = sent[-1]
-    explained = world.session.connection().exec_driver_sql(
-        f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {sql}", parameters
-    )
+    place = max(number for number, (sql, _) in enumerate(sent) if not sql.startswith("SET"))
+    connection = world.session.connection()
+    for sql, _ in sent[:place]:
+        if sql.startswith("SET"):
+            connection.exec_driver_sql(sql)
+    sql, parameters = sent[place]
+    explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {sql}", parameters)
     plan = explained.scalar_one()[0]["Plan"]
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    world.session.rollback()
+    return answer, int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

@@ -178,14 +178,43 @@ def test_nobody_logs_in_while_postgresql_is_away_and_the_page_says_so(world, ser
         assert visitor.log_in("owner@acme.example").status_code == 303
 
 
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "counted_apart"),
+    [
+        (0, "203.0.113.{number}", False),
+        (1, "203.0.113.{number}", True),
+        (1, "203.0.113.{number}, 198.51.100.7", False),
+        (2, "203.0.113.{number}, 198.51.100.7", True),
+    ],
+)
+def test_visitors_are_told_apart_by_as_many_proxies_as_are_trusted(
+    world, servers, tmp_path, proxies, forwarded, counted_apart
+):
+    addresses = {"database_url": servers.database_url, "redis_url": servers.redis_url}
+    with running_app(world, tmp_path, **addresses, trusted_proxies=proxies) as app:
+        app.config["WTF_CSRF_ENABLED"] = False
+        client = app.test_client()
+        answers = [
+            client.post(
+                "/login",
+                data={"email": f"nobody{number}@acme.example", "password": "wrong"},
+                headers={"X-Forwarded-For": forwarded.format(number=number)},
+            ).status_code
+            for number in range(TRIES + 1)
+        ]
+    assert answers[:-1] == [401] * TRIES
+    assert answers[-1] == (401 if counted_apart else 429)
+
+
 def test_who_belongs_to_no_customer_is_told_what_to_do(app, world):
     make_user(world, "lonely@acme.example")
     visitor = Visitor.of(app)
     visitor.log_in("lonely@acme.example")
-    page = visitor.open("/")
+    assert visitor.open("/").location == "/customers"
+    page = visitor.open("/customers")
     assert page.status_code == 200
     assert "You belong to no customer yet" in page.text
-    assert visitor.submit("/", "/logout").status_code == 303
+    assert visitor.submit("/customers", "/logout").status_code == 303
 
 
 def test_an_operator_without_a_customer_sees_all_of_them(app, world):
@@ -194,6 +223,6 @@ def test_an_operator_without_a_customer_sees_all_of_them(app, world):
     world.customer("bravo")
     visitor = Visitor.of(app)
     visitor.log_in("operator@metering.example")
-    page = visitor.open("/").text
+    page = visitor.open("/customers").text
     assert 'href="/c/acme/"' in page
     assert 'href="/c/bravo/"' in page

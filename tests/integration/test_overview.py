@@ -12,6 +12,7 @@ from metering.dashboard import quickstart
 from metering.dashboard.history import KEPT
 from metering.extensions import db
 from metering.models import Customer
+from metering.store.event_list import newest_by_second
 from tests.factories.people import Visitor, make_user
 from tests.factories.shop import Served
 from tests.factories.statements import counting
@@ -148,7 +149,9 @@ def test_the_newest_events_are_shown_and_none_of_others(world: World, owner: Vis
 
     shown = owner.open("/c/acme/live/activity").text
 
-    assert re.findall(r"(\d+) API call", words(shown)) == [str(quantity) for quantity in range(11, 3, -1)]
+    assert re.findall(r"(\d+) API call", words(shown.partition("<ol")[2])) == [
+        str(quantity) for quantity in range(11, 3, -1)
+    ]
     assert "/v1/&lt;11&gt;" in shown
     assert "77" not in words(shown)
 
@@ -167,22 +170,66 @@ def test_nothing_is_sent_again_that_has_not_changed(world: World, owner: Visitor
         assert owner.partial(address).status_code == 200
 
 
+def test_the_last_minutes_are_drawn_and_said(world: World, owner: Visitor, acme: Customer) -> None:
+    world.record(world.event(quantity=40))
+    world.advance(minutes=2)
+    use(world, 10)
+
+    shown = owner.open("/c/acme/").text
+
+    assert "API calls per minute" in shown
+    assert 'aria-label="50 API calls in the last 30 minutes, at most 40 in a minute"' in shown
+    assert shown.count("pulse-bars") == 1
+
+
+def test_no_more_of_the_last_minutes_is_read_than_is_allowed(world: World, acme: Customer) -> None:
+    for _ in range(5):
+        use(world, 1)
+    since = world.now - timedelta(minutes=30)
+
+    some = newest_by_second(world.session, acme.id, "api_call", since=since, most=3)
+    everything = newest_by_second(world.session, acme.id, "api_call", since=since, most=6)
+
+    assert (sum(some.units.values()), some.is_cut) == (3, True)
+    assert (sum(everything.units.values()), everything.is_cut) == (5, False)
+
+
 # -- the quick start ---------------------------------------------------------------------------------------------------
 
 
 def test_the_steps_are_ticked_off_as_they_are_done(world: World, owner: Visitor, acme: Customer) -> None:
-    assert "0 of 3 done" in owner.open("/c/acme/quickstart").text
+    assert "1 of 5 done" in owner.open("/c/acme/quickstart").text
     made = world.key(acme)
     keyed = owner.open("/c/acme/live/quickstart").text
-    assert "1 of 3 done" in keyed
+    assert "2 of 5 done" in keyed
     assert made.prefix in keyed
     assert made.secret not in keyed
 
     use(world, 1)
 
-    done = owner.open("/c/acme/quickstart").text
-    assert "All set" in done
-    assert "beside what your Pro plan allows" in done
+    counted = owner.open("/c/acme/quickstart").text
+    assert "4 of 5 done" in counted
+    assert "beside what your Pro plan allows" in counted
+    owner.submit("/c/acme/alerts", "/c/acme/alerts/thresholds", percents="50")
+    assert "All set" in owner.open("/c/acme/quickstart").text
+
+
+def test_a_free_plan_is_none_that_was_chosen(world: World, owner: Visitor, acme: Customer) -> None:
+    acme.plan = "free"
+    world.session.commit()
+    assert "0 of 5 done" in owner.open("/c/acme/quickstart").text
+
+
+def test_a_key_made_at_the_quick_start_stands_in_that_answer_alone(world: World, owner: Visitor) -> None:
+    made = owner.submit("/c/acme/quickstart", "/c/acme/quickstart/key").text
+    secret = re.findall(r'id="new-key">(mk_[^<]+)<', made)[0]
+    assert f"export METERING_KEY={secret}" in made
+    assert quickstart.PLACEHOLDER not in made
+    assert owner.client.get("/api/v1/usage", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+
+    again = owner.open("/c/acme/quickstart").text
+    assert secret not in again
+    assert quickstart.PLACEHOLDER in again
 
 
 def test_the_examples_work_as_they_stand(app: Flask, world: World, acme: Customer) -> None:

@@ -16,6 +16,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from metering.accounts.users import change_role
 from metering.api.bodies import Body
 from metering.api.openapi import Route, routes
 from metering.api.operation import operation_of
@@ -52,6 +53,7 @@ PAGES = {
     "POST /login": Page("anybody", 303, form={"email": "stranger@example.org", "password": PASSWORD}),
     "POST /logout": Page("anybody", 303, form={}),
     "GET /": Page("user", 302),
+    "GET /customers": Page("user"),
     "GET /c/<customer_key>/": Page("customer"),
     "GET /c/<customer_key>/live/usage": Page("customer"),
     "GET /c/<customer_key>/live/alerts": Page("customer"),
@@ -59,6 +61,7 @@ PAGES = {
     "GET /c/<customer_key>/live/activity": Page("customer"),
     "GET /c/<customer_key>/live/quickstart": Page("customer"),
     "GET /c/<customer_key>/quickstart": Page("customer"),
+    "POST /c/<customer_key>/quickstart/key": Page("customer", form={}),
     "GET /c/<customer_key>/usage": Page("customer"),
     "GET /c/<customer_key>/events": Page("customer"),
     "GET /c/<customer_key>/events/<event_id>": Page("customer"),
@@ -84,6 +87,7 @@ PAGES = {
         "customer", form={"url": "https://example.com/", "events": ["invoice.paid"]}
     ),
     f"GET {ENDPOINT}": Page("customer"),
+    f"POST {ENDPOINT}": Page("customer", 303, form={"url": "https://example.com/", "events": ["invoice.paid"]}),
     f"POST {ENDPOINT}/ping": Page("customer", 303, form={}),
     f"POST {ENDPOINT}/rotate": Page("customer", form={}),
     f"POST {ENDPOINT}/state": Page("customer", 303, form={"on": "yes"}),
@@ -189,6 +193,7 @@ OWN_NAMES = {"PUT /api/v1/sample/files/{name}"}
 
 REFUSED = (401, 403, 404)
 PARAMETER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
+FORM_OF_A_CUSTOMER = re.compile(r'<form[^>]*method="post"[^>]*action="/c/')
 
 UNSERVED = unserved_app()
 OPERATIONS = {f"{route.method} {route.template.path}": route for route in routes(UNSERVED)}
@@ -396,6 +401,31 @@ def visit(seeds: Seeds, name: str) -> None:
         return
     # Who is logged in already is led on from the login page.
     assert opened("owner").status_code in (page.status, 302)
+
+
+def test_a_viewer_changes_nothing(seeds: Seeds) -> None:
+    """No page of the customer shows a form, and each address that changes something refuses: all of them are tried, so
+    that a new one can't be forgotten.
+    """
+    change_role(seeds.world.session, seeds.world.find(CUSTOMER), seeds.users["colleague"].id, "viewer")
+    seeds.world.session.commit()
+    viewer, tried = seeds.client("colleague"), 0
+    for name, page in PAGES.items():
+        method, _, rule = name.partition(" ")
+        if page.who != "customer":
+            continue
+        path = PARAMETER.sub(lambda found: str(seeds.ids[found[1]]), rule)
+        seeds.app.config["WTF_CSRF_ENABLED"] = method == "GET"
+        before = seeds.world.contents()
+        answer = viewer.open(path, method=method, data=page.form, buffered=True)
+        if method == "GET":
+            assert answer.status_code == page.status, path
+            assert not FORM_OF_A_CUSTOMER.findall(answer.text), path
+        else:
+            assert answer.status_code == 403, f"{method} {path}"
+            tried += 1
+        assert seeds.world.contents() == before, f"{method} {path}"
+    assert tried > 15
 
 
 def only_names_its_customer(rule: str, at: str, path: str) -> bool:

@@ -207,3 +207,19 @@ def test_every_icon_in_use_is_in_the_list():
     assert by_meter
     assert by_page
     assert direct | by_meter | by_page <= listed
+
+
+def test_an_address_may_break_between_its_parts_and_nothing_in_it_is_markup(render):
+    html = render("{% from 'ui/page.html' import address %}{{ address(text) }}", text="a.b@<x>.example/y")
+    assert html == "a.<wbr>b<wbr>@&lt;x&gt;.<wbr>example/<wbr>y"
+
+
+def test_a_page_begins_with_its_name_and_leads_back(render):
+    source = "{% from 'ui/page.html' import page_head %}{{ page_head('A & B', sub, back_url='/up', back_label='Up') }}"
+    html = render(source, sub="<plain>")
+    assert "<h1>A &amp; B</h1>" in html
+    assert '<p class="page-sub">&lt;plain&gt;</p>' in html
+    assert re.search(r'<p class="page-back"><a href="/up">.*Up</a></p>', html)
+    assert "page-tools" not in html
+    tools = "{% from 'ui/page.html' import page_head %}{% call page_head('A') %}<b>tool</b>{% endcall %}"
+    assert '<div class="page-tools"><b>tool</b></div>' in render(tools)
