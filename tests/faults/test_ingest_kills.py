@@ -51,7 +51,7 @@ def test_each_acknowledged_event_is_counted_once_whoever_is_killed(tmp_path: Pat
     with running_product(tmp_path / "home") as product:
         for role in ("web", "drain"):
             product.start(role)
-        with Senders(product, log, threads=4) as senders:
+        with Senders(product, log, threads=2) as senders:
             for victim, place in KILLS:
                 for nth in VISITS:
                     product.kill_at(victim, place, nth)
