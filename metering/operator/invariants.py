@@ -15,6 +15,7 @@ from metering.errors import NotFound
 from metering.extensions import db
 from metering.models import Verification
 from metering.operator.access import Operator, operator_action, operator_page
+from metering.operator.audit import who
 from metering.operator.pages import When, blueprint, fragment, render, when
 from metering.queues import enqueue
 from metering.store.verify import BOOKS, LIVE
@@ -117,7 +118,7 @@ def _run(operator: Operator, run: Verification, now: datetime) -> RunView:
         run.id,
         state=state,
         title=titles[state],
-        asked_by=run.asked_by.removeprefix("user:"),
+        asked_by=who(run.asked_by),
         asked=when(run.asked_at, now),
         took="" if took is None else f"{took:.1f} s",
         done=len(run.checks),

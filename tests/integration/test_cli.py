@@ -9,10 +9,11 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import select, text
 
+from metering.cli.common import actor
 from metering.embedded import Addresses
 from metering.ids import partition_of
 from metering.intake.scripts import prefix
-from metering.models import ApiKey, AuditEntry, Membership, SetAside, User
+from metering.models import ApiKey, AuditEntry, Membership, SetAside, User, Verification
 from tests.conftest import running_app
 from tests.factories.fault_proxy import redis_proxy
 from tests.factories.world import PARTITIONS, World
@@ -145,6 +146,55 @@ def test_verify_ends_with_1_and_says_what_is_wrong_for_whom_by_how_much(run, wor
     assert "(by +2)" in result.output
     found = json.loads(run("verify", "--json", status=1).stdout)
     assert [check["check"] for check in found["checks"] if not check["holds"]] == ["rollups", "totals"]
+
+
+def test_a_run_of_verify_is_kept_with_who_made_it_when_and_what_was_found(run, world: World) -> None:
+    world.customer()
+    run("verify")
+    world.record(world.event(quantity=7))
+    world.drain()
+    world.session.execute(text("UPDATE rollups SET units = units + 2"))
+    world.session.commit()
+    run("verify", status=1)
+
+    good, bad = world.session.scalars(select(Verification).order_by(Verification.id)).all()
+    assert (good.holds, bad.holds, bad.fault) == (True, False, None)
+    assert bad.asked_by == actor()
+    assert bad.asked_at == bad.finished_at == world.now
+    assert len(bad.checks) == bad.total
+    found = {one["check"]: one["differences"] for one in bad.checks if not one["holds"]}
+    assert found["rollups"][0]["by"] == 2
+
+
+def test_what_verify_answers_does_not_depend_on_whether_it_can_be_kept(run, world: World) -> None:
+    world.customer()
+    kept = run("verify")
+    world.session.execute(text("ALTER TABLE verifications ADD CONSTRAINT full_disk CHECK (false) NOT VALID"))
+    world.session.commit()
+    try:
+        unkept = run("verify")
+    finally:
+        world.session.execute(text("ALTER TABLE verifications DROP CONSTRAINT full_disk"))
+        world.session.commit()
+
+    assert unkept.stdout == kept.stdout
+    assert "verification_not_kept" in unkept.stderr
+    assert len(world.session.scalars(select(Verification)).all()) == 1
+
+
+def test_a_run_of_verify_that_cannot_be_made_is_kept_with_what_went_wrong(run, world: World) -> None:
+    world.customer()
+    world.session.execute(text("ALTER TABLE rollups RENAME TO away"))
+    world.session.commit()
+    try:
+        run("verify", status=1)
+    finally:
+        world.session.execute(text("ALTER TABLE away RENAME TO rollups"))
+        world.session.commit()
+
+    kept = world.session.scalars(select(Verification)).one()
+    assert kept.holds is None
+    assert "rollups" in str(kept.fault)
 
 
 def test_void_and_correct_reach_the_live_counter_and_are_audited(run, world: World) -> None:
