@@ -17,7 +17,7 @@ from metering.models import Verification
 from metering.operator.access import Operator, operator_action, operator_page
 from metering.operator.audit import who
 from metering.operator.pages import When, blueprint, fragment, render, when
-from metering.queues import enqueue
+from metering.queues import CHECKS, enqueue
 from metering.store.verify import BOOKS, LIVE
 from metering.stripe_sync import verify as at_stripe
 
@@ -92,7 +92,8 @@ def verify_now(operator: Operator) -> str:
             change.note("verify.run", run=run.id)
     if not is_new:
         return "A run is under way already."
-    enqueue(operator.runtime.queue_redis, verifying.JOB, run.id, timeout_seconds=verifying.MAX_SECONDS)
+    redis = operator.runtime.queue_redis
+    enqueue(redis, verifying.JOB, run.id, queue=CHECKS, timeout_seconds=verifying.MAX_SECONDS)
     return "The checks are under way."
 
 
