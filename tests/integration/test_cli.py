@@ -14,6 +14,7 @@ from metering.embedded import Addresses
 from metering.ids import partition_of
 from metering.intake.scripts import prefix
 from metering.models import ApiKey, AuditEntry, Membership, SetAside, User, Verification
+from metering.operator.sentences import sentence
 from tests.conftest import running_app
 from tests.factories.fault_proxy import redis_proxy
 from tests.factories.world import PARTITIONS, World
@@ -50,6 +51,12 @@ def test_a_customer_a_user_and_a_key_can_use_the_product_at_once(run, world: Wor
     assert secret.startswith(stored.prefix)
     assert secret not in (stored.digest, stored.prefix)
     assert world.used("seats") == 1
+    entries = world.session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+    assert {one.actor for one in entries} == {actor()}
+    acme = world.find("acme").id
+    made = [(one.action, one.customer_id) for one in entries]
+    assert made == [("customer.create", acme), ("user.create", None), ("member.add", acme), ("key.create", acme)]
+    assert entries[-1].detail == {"key": stored.id, "name": "server", "scopes": stored.scopes}
 
 
 @pytest.mark.parametrize(
@@ -270,9 +277,17 @@ def test_plan_suspension_and_revocation_hold_at_the_next_call(run, world: World,
     run("keys", "revoke", "nonsense", "--customer", "acme", status=1)
     run("keys", "revoke", secret[:8], "--customer", "acme")
     assert ping() == (401, None)
-    changed = select(AuditEntry.detail).where(AuditEntry.action == "customer.change").order_by(AuditEntry.id)
-    changes = world.session.scalars(changed).all()
-    assert [one["change"] for one in changes][:3] == ["plan pro", "suspended", "active"]
+    changes = world.session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+    assert [sentence(one.action, one.detail) for one in changes] == [
+        "made the customer",
+        "made the API key “server”",
+        "put the customer on the plan pro",
+        "suspended the customer",
+        "activated the customer",
+        "linked the customer with Stripe",
+        "revoked the API key “server”",
+    ]
+    assert {(one.actor, one.customer_id) for one in changes} == {(actor(), world.find("acme").id)}
 
 
 def test_rebuild_brings_a_wrong_counter_back(run, world: World) -> None:
