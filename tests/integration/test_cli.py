@@ -340,5 +340,5 @@ def test_an_operator_helps_who_cannot_get_in(run, world: World, app: Flask) -> N
 
     assert app.test_client().get(link.removeprefix("http://localhost:8000")).status_code == 200
     done = world.session.scalars(select(AuditEntry.action).order_by(AuditEntry.id)).all()
-    assert done == ["user.reset_link", "user.turn_off_two_step"]
+    assert done[-2:] == ["user.reset_link", "user.turn_off_two_step"]
     run("users", "reset", "nobody@example.com", status=1)
