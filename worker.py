@@ -1,7 +1,7 @@
-"""Everything in the background: the RQ worker, the schedule and the drain.
+"""Everything in the background: the drain, the schedule, RQ's worker, and another for checks that take long.
 
-python worker.py                          all of them, each in a process of its own
-python worker.py --only rq|schedule|drain  one of them; several of each may run, on several machines
+python worker.py                                  all of them, each in a process of its own
+python worker.py --only drain|schedule|rq|checks  one of them; several of each may run, on several machines
 """
 
 import argparse

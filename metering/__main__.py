@@ -11,6 +11,7 @@ import threading
 import urllib.request
 from pathlib import Path
 
+from metering import background
 from metering.clock import utc_now
 from metering.demo import Demo, make_demo
 from metering.embedded import Embedded, EmbeddedError
@@ -108,7 +109,7 @@ def _commands(settings: Settings) -> list[Command]:
     gunicorn = [python, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{settings.port}"]
     gunicorn += ["--workers", "2", "--threads", str(WEB_THREADS), "--no-control-socket", "--log-level", "warning"]
     commands = [Command("web", gunicorn)]
-    for role in ("drain", "schedule", "rq"):
+    for role in background.ROLES:
         commands.append(Command(role, [python, "worker.py", "--only", role]))
     if settings.stripe == "standin" and settings.stripe_api_base:
         port = settings.stripe_api_base.rpartition(":")[2]

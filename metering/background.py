@@ -1,4 +1,4 @@
-"""The background of the product: the keeper, RQ's schedule and RQ's worker, each a process of its own.
+"""The background of the product: the keeper, RQ's schedule and RQ's workers, each a process of its own.
 
 Redis away stops none of them: each waits and begins again by itself.
 """
@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -17,7 +18,7 @@ from rq.cron import CronScheduler
 from rq.exceptions import StopRequested
 from rq.worker import SimpleWorker
 
-from metering import jobs
+from metering import jobs, queues
 from metering.keeper import Keeper
 from metering.logs import configure_logs
 from metering.runtime import Runtime, build_runtime
@@ -49,10 +50,10 @@ def run_schedule(runtime: Runtime) -> None:
         for recurring in jobs.SCHEDULE:
             scheduler.register(
                 recurring.job,
-                jobs.QUEUE,
+                queues.QUEUE,
                 interval=recurring.seconds,
                 ttl=recurring.seconds,
-                job_timeout=jobs.MAX_JOB_SECONDS,
+                job_timeout=queues.MAX_JOB_SECONDS,
                 result_ttl=3600,
                 failure_ttl=7 * 24 * 3600,
             )
@@ -71,20 +72,20 @@ class Worker(SimpleWorker):
         super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
 
-def run_worker(runtime: Runtime) -> None:
-    """Run jobs until SIGTERM."""
+def run_worker(runtime: Runtime, queue: str = queues.QUEUE) -> None:
+    """Run the jobs of that queue until SIGTERM."""
     with suppress(StopRequested):  # told while RQ's loop does not run
-        while not _worked_until_told(runtime):
+        while not _worked_until_told(runtime, queue):
             time.sleep(RETRY_SECONDS)
 
 
-def _worked_until_told(runtime: Runtime) -> bool:
+def _worked_until_told(runtime: Runtime, queue: str) -> bool:
     """Work; whether it ended because it was told to. RQ's loop ends at a fault as well, and often without raising it:
     where Redis was away for a moment only, the worker would be gone for good.
     """
     worker = None
     try:
-        worker = Worker([Queue(jobs.QUEUE, connection=runtime.queue_redis)], connection=runtime.queue_redis)
+        worker = Worker([Queue(queue, connection=runtime.queue_redis)], connection=runtime.queue_redis)
         worker.work(logging_level="WARNING")
     except RedisError as error:
         log.warning("redis_unavailable", detail=str(error))
@@ -102,7 +103,12 @@ def _while_redis_comes_and_goes(work: Callable[[], None]) -> None:
             return
 
 
-ROLES: dict[str, Callable[[Runtime], None]] = {"drain": run_drain, "schedule": run_schedule, "rq": run_worker}
+ROLES: dict[str, Callable[[Runtime], None]] = {
+    "drain": run_drain,
+    "schedule": run_schedule,
+    "rq": run_worker,
+    "checks": partial(run_worker, queue=queues.CHECKS),
+}
 
 
 def run(role: str) -> None:
@@ -112,7 +118,7 @@ def run(role: str) -> None:
     runtime = build_runtime(settings)
     gc.freeze()  # what is here by now lives as long as the process
     try:
-        if role == "rq":
+        if role in ("rq", "checks"):
             check_start(runtime)
         ROLES[role](runtime)
     finally:

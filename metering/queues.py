@@ -18,6 +18,10 @@ from rq.job import Job
 from metering.errors import Conflict, NotFound
 
 QUEUE = "metering"
+CHECKS = "metering-checks"
+"""What operators ask for and may take an hour: `verify`, comparisons with Stripe. Workers of its own make them, so that
+no report, e-mail or webhook waits for one.
+"""
 MAX_JOB_SECONDS = 300
 LISTED = 50
 
@@ -38,6 +42,7 @@ class WorkerSeen:
     """`job` is the function that it runs now. `heartbeat_at` is when it last said that it lives."""
 
     name: str
+    queues: tuple[str, ...]
     host: str
     pid: int | None
     state: str
@@ -67,16 +72,19 @@ class JobSeen:
         return (self.fault or "").strip().rpartition("\n")[2]
 
 
-def enqueue(redis: Redis, function: str, *arguments: Any, timeout_seconds: int = MAX_JOB_SECONDS) -> str:
+def enqueue(
+    redis: Redis, function: str, *arguments: Any, queue: str = QUEUE, timeout_seconds: int = MAX_JOB_SECONDS
+) -> str:
     """The job's id. `function` by its dotted name."""
-    queue = Queue(QUEUE, connection=redis)
-    return queue.enqueue(function, args=arguments, job_timeout=timeout_seconds, result_ttl=0).id
+    into = Queue(queue, connection=redis)
+    return into.enqueue(function, args=arguments, job_timeout=timeout_seconds, result_ttl=0).id
 
 
 def lengths(redis: Redis) -> list[QueueLengths]:
     """Every queue that ever had a job; ours in any case."""
     queues = {queue.name: queue for queue in Queue.all(connection=redis)}
-    queues.setdefault(QUEUE, Queue(QUEUE, connection=redis))
+    for name in (QUEUE, CHECKS):
+        queues.setdefault(name, Queue(name, connection=redis))
     return [
         QueueLengths(
             name,
@@ -96,6 +104,7 @@ def workers(redis: Redis) -> list[WorkerSeen]:
         found.append(
             WorkerSeen(
                 worker.name,
+                queues=tuple(worker.queue_names()),
                 host=worker.hostname or "?",
                 pid=worker.pid,
                 state=str(worker.get_state()),

@@ -1,12 +1,14 @@
 """`customers`, `users` and `keys`: who is billed, who logs in, who calls."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 from flask.cli import AppGroup
 from sqlalchemy.orm import Session
 
+from metering.accounts.changes import Change
 from metering.accounts.customers import (
     change_plan,
     create_customer,
@@ -20,9 +22,9 @@ from metering.accounts.keys import DEFAULT_SCOPES, SCOPES, create_key, keys_of, 
 from metering.accounts.users import add_member, create_user
 from metering.billing.periods import PLAN_STARTS, PlanStart
 from metering.cli import people
-from metering.cli.common import actor, current_metering, explained
+from metering.cli.common import changing, current_metering, explained
 from metering.errors import Conflict, NotFound
-from metering.models import ROLES, AuditEntry, Customer
+from metering.models import ROLES, ApiKey, Customer
 from metering.stripe_sync.customers import require_known
 from metering.stripe_sync.reporting import gateway_for
 
@@ -49,18 +51,20 @@ def create_customer_command(key: str, name: str, plan: str, timezone: str, strip
     """Make a customer."""
     runtime = current_metering().runtime
     with explained():
-        with runtime.transaction() as session:
-            create_customer(
-                session,
+        with changing() as change:
+            customer = create_customer(
+                change.session,
                 runtime.catalog,
                 key=key,
                 name=name,
                 plan=plan,
                 partitions=runtime.settings.partitions,
-                now=runtime.clock(),
+                now=change.now,
                 timezone=timezone,
                 stripe_customer_id=stripe_customer,
             )
+            facts = {"key": key, "name": name, "plan": plan, "timezone": timezone}
+            change.note("customer.create", customer, **facts, stripe_customer_id=stripe_customer)
         push_state()
     click.echo(f"customer {key} made", err=True)
 
@@ -76,19 +80,20 @@ def create_user_command(
     email: str, customer_key: str | None, role: str, name: str, operator: bool, password_stdin: bool
 ) -> None:
     """Make a user."""
-    metering = current_metering()
-    runtime = metering.runtime
+    runtime = current_metering().runtime
     if password_stdin:
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     with explained():
-        with runtime.transaction() as session:
+        with changing() as change:
+            session = change.session
             user = create_user(session, email=email, password=password, name=name, operator=operator)
+            change.note("user.create", user=user.id, email=user.email, operator=operator)
             if customer_key is not None:
                 customer = find_customer(session, customer_key)
-                now = runtime.clock()
-                add_member(session, runtime.intake, runtime.catalog, customer, user, role, now=now)
+                add_member(session, runtime.intake, runtime.catalog, customer, user, role, now=change.now)
+                change.note("member.add", customer, user=user.id, role=role)
         feed_inbox()
     click.echo(f"user {email} made", err=True)
 
@@ -102,14 +107,15 @@ def create_key_command(customer_key: str | None, operator: bool, name: str, scop
     """Make an API key; its secret alone goes to standard output, once."""
     if operator == (customer_key is not None):
         raise click.UsageError("say whose key it is: --customer KEY or --operator")
-    runtime = current_metering().runtime
     with explained():
-        with runtime.transaction() as session:
+        with changing() as change:
+            session = change.session
             customer = find_customer(session, customer_key) if customer_key else None
             chosen = scopes or (SCOPES if operator else DEFAULT_SCOPES)
-            _, made = create_key(
-                session, customer, name=name, scopes=chosen, now=runtime.clock(), by_operator=True, by=actor()
+            key, made = create_key(
+                session, customer, name=name, scopes=chosen, now=change.now, by_operator=True, by=change.actor
             )
+            change.note("key.create", customer, key=key.id, name=key.name, scopes=key.scopes)
         push_state()
     click.echo(made.secret)
 
@@ -120,22 +126,25 @@ def create_key_command(customer_key: str | None, operator: bool, name: str, scop
 @click.option("--when", type=click.Choice(PLAN_STARTS), default="now", show_default=True, help="From when on it bills.")
 def plan(customer: str, plan_key: str, when: PlanStart) -> None:
     """Put a customer on another plan: the running period is billed by it, or (period_end) those that follow."""
-    what = f"plan {plan_key}" + (" from the next period on" if when == "period_end" else "")
-    _change(customer, what, lambda session, found: _change_plan(session, found, plan_key, when))
+    with _changing(customer) as (change, found):
+        catalog = current_metering().runtime.catalog
+        change_plan(change.session, catalog, found, plan_key, when=when, now=change.now)
+        change.note("customer.plan", found, plan=plan_key, when=when)
+    _say(customer, f"plan {plan_key}" + (" from the next period on" if when == "period_end" else ""))
 
 
 @click.command("suspend")
 @click.argument("customer")
 def suspend(customer: str) -> None:
     """Serve a customer no metered call until it is activated again."""
-    _change(customer, "suspended", lambda session, found: set_status(session, found, "suspended"))
+    _set_status(customer, "suspended")
 
 
 @click.command("activate")
 @click.argument("customer")
 def activate(customer: str) -> None:
     """Serve a suspended customer again."""
-    _change(customer, "active", lambda session, found: set_status(session, found, "active"))
+    _set_status(customer, "active")
 
 
 @click.command("stripe")
@@ -155,8 +164,9 @@ def stripe_id(customer: str, stripe_customer_id: str | None, no_id: bool, unchec
     if stripe_customer_id is not None and settings.stripe != "off" and not unchecked:
         with explained():
             require_known(gateway_for(settings), stripe_customer_id, customer)
-    what = f"Stripe customer {stripe_customer_id or 'none'}"
-    _change(customer, what, lambda session, found: _link(session, found, stripe_customer_id))
+    with _changing(customer) as (change, found):  # which notes it by itself
+        link_with_stripe(change.session, settings, found, stripe_customer_id, now=change.now, actor=change.actor)
+    _say(customer, f"Stripe customer {stripe_customer_id or 'none'}")
 
 
 @click.command("revoke")
@@ -164,41 +174,41 @@ def stripe_id(customer: str, stripe_customer_id: str | None, no_id: bool, unchec
 @click.option("--customer", "customer_key", required=True)
 def revoke(prefix: str, customer_key: str) -> None:
     """Revoke the API key of a customer that begins with PREFIX; every process obeys within a second."""
-    _change(customer_key, f"key {prefix} revoked", lambda session, found: _revoke(session, found, prefix))
+    with _changing(customer_key) as (change, found):
+        key = _key_that_begins(change.session, found, prefix)
+        revoke_key(change.session, found, key.id, now=change.now)
+        change.note("key.revoke", found, key=key.id, name=key.name)
+    _say(customer_key, f"key {prefix} revoked")
 
 
-def _change(customer_key: str, what: str, change: Callable[[Session, Customer], object]) -> None:
-    """Change a customer, send it to the intake at once, and write down who did it."""
-    runtime = current_metering().runtime
+@contextmanager
+def _changing(customer_key: str) -> Iterator[tuple[Change, Customer]]:
+    """Change a customer, and send it to the intake at once."""
     with explained():
-        with runtime.transaction() as session:
-            found = lock_customer(session, customer_key)
-            change(session, found)
-            detail = {"change": what}
-            session.add(AuditEntry(actor=actor(), action="customer.change", customer_id=found.id, detail=detail))
+        with changing() as change:
+            yield change, lock_customer(change.session, customer_key)
         push_state()
+
+
+def _say(customer_key: str, what: str) -> None:
     click.echo(f"{customer_key}: {what}", err=True)
 
 
-def _change_plan(session: Session, customer: Customer, plan_key: str, when: PlanStart) -> None:
-    runtime = current_metering().runtime
-    change_plan(session, runtime.catalog, customer, plan_key, when=when, now=runtime.clock())
+def _set_status(customer_key: str, status: str) -> None:
+    with _changing(customer_key) as (change, found):
+        set_status(change.session, found, status)
+        change.note("customer.change", found, status=status)
+    _say(customer_key, status)
 
 
-def _link(session: Session, customer: Customer, stripe_customer_id: str | None) -> None:
-    runtime = current_metering().runtime
-    now = runtime.clock()
-    link_with_stripe(session, runtime.settings, customer, stripe_customer_id, now=now, actor=actor())
-
-
-def _revoke(session: Session, customer: Customer, prefix: str) -> None:
+def _key_that_begins(session: Session, customer: Customer, prefix: str) -> ApiKey:
     """Raises NotFound, and Conflict for a prefix that several keys begin with."""
     found = [key for key in keys_of(session, customer) if key.prefix.startswith(prefix) and key.revoked_at is None]
     if not found:
         raise NotFound(f"no key of {customer.key!r} that works begins with {prefix!r}")
     if len(found) > 1:
         raise Conflict(f"{len(found)} keys begin with {prefix!r}: write more of it")
-    revoke_key(session, customer, found[0].id, now=current_metering().runtime.clock())
+    return found[0]
 
 
 def push_state() -> None:

@@ -17,7 +17,7 @@ from metering.store.verify import Check
 from metering.store.verify import as_json as checks_as_json
 from metering.stripe_sync import inbound
 from metering.stripe_sync.reporting import stripe_status
-from metering.verification import check_all
+from metering.verification import check_and_keep
 
 
 def register(commands: AppGroup) -> None:
@@ -91,7 +91,7 @@ def verify_command(as_json: bool) -> None:
     """Prove that the books agree. Exit status 0 only when all of them do."""
     runtime = current_metering().runtime
     with explained():
-        checks = check_all(runtime)
+        checks = check_and_keep(runtime, actor=actor())
     if as_json:
         print_json(checks_as_json(checks))
     else:

@@ -10,6 +10,7 @@ import click
 from flask import current_app
 from sqlalchemy.exc import OperationalError
 
+from metering.accounts.changes import Change
 from metering.errors import MeteringError
 from metering.problems import to_json
 from metering.service import Metering
@@ -54,6 +55,16 @@ def counted(one: Mapping[str, Any], what: str) -> str:
 def actor() -> str:
     """Who the audit log names: the account that runs the command."""
     return f"cli:{getpass.getuser()}"
+
+
+@contextmanager
+def changing() -> Iterator[Change]:
+    """A change that the command makes, in one transaction. It is not sent to the intake: the command tells whether it
+    could be.
+    """
+    runtime = current_metering().runtime
+    with runtime.transaction() as session:
+        yield Change(session, runtime.clock(), actor())
 
 
 def print_json(body: Any) -> None:

@@ -12,8 +12,8 @@ from metering.accounts.customers import find_customer, list_customers
 from metering.accounts.keys import keys_of
 from metering.accounts.users import find_user, members_of
 from metering.billing.periods import terms_of
-from metering.cli.common import actor, current_metering, explained, json_option, print_json
-from metering.models import AuditEntry, Customer, Membership, User
+from metering.cli.common import changing, current_metering, explained, json_option, print_json
+from metering.models import Customer, Membership, User
 
 MOST = 10_000
 limit_option = click.option("--limit", type=click.IntRange(1, MOST), default=100, show_default=True)
@@ -107,13 +107,12 @@ def keys_command(customer_key: str | None, as_json: bool) -> None:
 @click.argument("email")
 def reset_command(email: str) -> None:
     """Make a link by which a user chooses a new password, for you to hand over. It works once, for an hour."""
-    metering = current_metering()
-    runtime, settings = metering.runtime, metering.settings
+    settings = current_metering().settings
     base_url = settings.public_url or f"http://localhost:{settings.port}"
-    with explained(), runtime.transaction() as session:
-        user = find_user(session, email)
-        link = new_reset(session, user, base_url=base_url, now=runtime.clock())
-        _note(session, "user.reset_link", user)
+    with explained(), changing() as change:
+        user = find_user(change.session, email)
+        link = new_reset(change.session, user, base_url=base_url, now=change.now)
+        change.note("user.reset_link", user=user.id, email=user.email)
     click.echo(link)
 
 
@@ -121,11 +120,10 @@ def reset_command(email: str) -> None:
 @click.argument("email")
 def one_step_command(email: str) -> None:
     """Turn off the second step of a user who has lost the telephone and the recovery codes."""
-    runtime = current_metering().runtime
-    with explained(), runtime.transaction() as session:
-        user = find_user(session, email)
-        two_step.turn_off(session, user)
-        _note(session, "user.turn_off_two_step", user)
+    with explained(), changing() as change:
+        user = find_user(change.session, email)
+        two_step.turn_off(change.session, user)
+        change.note("user.turn_off_two_step", user=user.id, email=user.email)
     click.echo(f"{email} logs in with the password alone", err=True)
 
 
@@ -134,11 +132,6 @@ COMMANDS: dict[str, tuple[click.Command, ...]] = {
     "users": (users_command, reset_command, one_step_command),
     "keys": (keys_command,),
 }
-
-
-def _note(session: Session, action: str, user: User) -> None:
-    now = current_metering().runtime.clock()
-    session.add(AuditEntry(at=now, actor=actor(), action=action, detail={"user": user.id, "email": user.email}))
 
 
 def _customer(customer: Customer) -> dict[str, Any]:

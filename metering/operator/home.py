@@ -171,13 +171,17 @@ def _queue_alarms(runtime: Runtime, now: datetime) -> list[Alarm]:
     url = url_for("operator.queues")
     try:
         working, beat = queues.workers(runtime.queue_redis), queues.scheduler_seen_at(runtime.queue_redis)
-        failed = sum(one.failed for one in queues.lengths(runtime.queue_redis))
+        lengths = {one.name: one for one in queues.lengths(runtime.queue_redis)}
     except RedisError:
         return [Alarm("critical", "The queue’s Redis does not answer", "No job runs until it is back.")]
-    found = []
-    if not working:
+    served = {name for worker in working for name in worker.queues}
+    failed, found = sum(one.failed for one in lengths.values()), []
+    if queues.QUEUE not in served:
         text = "Hours are not closed and Stripe is told nothing. Start `python worker.py`."
         found.append(Alarm("critical", "No RQ worker runs", text, url))
+    if lengths[queues.CHECKS].waiting and queues.CHECKS not in served:
+        text = "What was asked for waits. Start `python worker.py --only checks`."
+        found.append(Alarm("warning", "No worker makes checks", text, url))
     if beat is None or (now - beat).total_seconds() > QUIET_SECONDS:
         text = "Recurring jobs are not put in. Start `python worker.py`."
         found.append(Alarm("critical", "No schedule runs", text, url))

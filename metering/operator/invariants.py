@@ -15,8 +15,9 @@ from metering.errors import NotFound
 from metering.extensions import db
 from metering.models import Verification
 from metering.operator.access import Operator, operator_action, operator_page
+from metering.operator.audit import who
 from metering.operator.pages import When, blueprint, fragment, render, when
-from metering.queues import enqueue
+from metering.queues import CHECKS, enqueue
 from metering.store.verify import BOOKS, LIVE
 from metering.stripe_sync import verify as at_stripe
 
@@ -91,7 +92,8 @@ def verify_now(operator: Operator) -> str:
             change.note("verify.run", run=run.id)
     if not is_new:
         return "A run is under way already."
-    enqueue(operator.runtime.queue_redis, verifying.JOB, run.id, timeout_seconds=verifying.MAX_SECONDS)
+    redis = operator.runtime.queue_redis
+    enqueue(redis, verifying.JOB, run.id, queue=CHECKS, timeout_seconds=verifying.MAX_SECONDS)
     return "The checks are under way."
 
 
@@ -117,7 +119,7 @@ def _run(operator: Operator, run: Verification, now: datetime) -> RunView:
         run.id,
         state=state,
         title=titles[state],
-        asked_by=run.asked_by.removeprefix("user:"),
+        asked_by=who(run.asked_by),
         asked=when(run.asked_at, now),
         took="" if took is None else f"{took:.1f} s",
         done=len(run.checks),

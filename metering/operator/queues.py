@@ -1,10 +1,12 @@
 """RQ: its queues, workers and jobs, and the recurring schedule."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from flask import request, url_for
 from flask.typing import ResponseReturnValue
+from redis import Redis
 from redis.exceptions import RedisError
 
 from metering import jobs as product_jobs
@@ -22,11 +24,13 @@ LISTS = {
     "scheduled": rq_queues.scheduled_jobs,
 }
 ALIVE_SECONDS = 90.0
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
     name: str
+    queues: str
     where: str
     state: str
     job: str
@@ -48,8 +52,11 @@ class Recurs:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
+    """`queue` is set where it is not the usual one."""
+
     id: str
     name: str
+    queue: str
     arguments: str
     state: str
     at: When | None
@@ -65,7 +72,7 @@ class QueuesView(Fragment):
     scheduler: When | None
     jobs: tuple[JobView, ...]
     shown: str
-    queue: str
+    queue: str | None
     away: bool = False
 
 
@@ -102,15 +109,16 @@ def drop_job(operator: Operator, job_id: str) -> str:
 def _view(runtime: Runtime) -> QueuesView:
     shown = request.args.get("show", "failed")
     shown = shown if shown in LISTS else "failed"
-    queue = request.args.get("queue", rq_queues.QUEUE)[:100]
+    queue = request.args.get("queue", "")[:100] or None
     now, redis = runtime.clock(), runtime.queue_redis
     try:
+        lengths = rq_queues.lengths(redis)
         return QueuesView(
-            queues=tuple(rq_queues.lengths(redis)),
+            queues=tuple(lengths),
             workers=tuple(_worker(one, now) for one in rq_queues.workers(redis)),
             schedule=_schedule(runtime, now),
             scheduler=when(rq_queues.scheduler_seen_at(redis), now),
-            jobs=tuple(_job(one, now) for one in LISTS[shown](redis, queue)),
+            jobs=tuple(_job(one, now) for one in _jobs(redis, shown, [queue] if queue else [q.name for q in lengths])),
             shown=shown,
             queue=queue,
         )
@@ -118,10 +126,19 @@ def _view(runtime: Runtime) -> QueuesView:
         return QueuesView((), (), (), None, (), shown, queue, away=True)
 
 
+def _jobs(redis: Redis, shown: str, names: Sequence[str]) -> list[JobSeen]:
+    """Of these queues, the newest first; of the waiting ones the next."""
+    found = [job for name in names for job in LISTS[shown](redis, name)]
+    if len(names) > 1 and shown == "failed":
+        found.sort(key=lambda job: job.ended_at or job.enqueued_at or NEVER, reverse=True)
+    return found[: rq_queues.LISTED]
+
+
 def _worker(one: rq_queues.WorkerSeen, now: datetime) -> WorkerView:
     beat = one.heartbeat_at
     return WorkerView(
         one.name[:12],
+        queues=", ".join(one.queues),
         where=f"{one.host}, process {one.pid}",
         state=one.state,
         job=_short(one.job or ""),
@@ -151,6 +168,7 @@ def _job(one: JobSeen, now: datetime) -> JobView:
     return JobView(
         one.id,
         name=_short(one.function),
+        queue="" if one.queue == rq_queues.QUEUE else one.queue,
         arguments=one.arguments,
         state=one.state,
         at=when(one.ended_at or one.enqueued_at, now),

@@ -20,11 +20,34 @@ WORDS: dict[str, str] = {
     "member.add": "made user {user} a member ({role})",
     "member.change": "gave member {user} the role {role}",
     "member.remove": "removed member {user}",
+    "member.join": "took up the invitation of {invited_by} ({role})",
+    "invitation.send": "invited {email} ({role})",
+    "invitation.resend": "sent {email} the invitation again",
+    "invitation.withdraw": "withdrew the invitation of {email}",
+    "user.create": "made the user {email}",
+    "user.sign_up": "signed up",
+    "user.rename": "changed their name",
+    "user.change_password": "changed their password",
+    "user.reset_link": "made a link for {email} to choose a new password",
+    "user.reset_password": "chose a new password by a link",
+    "user.ask_for_email": "asked for another e-mail address",
+    "user.change_email": "changed their e-mail address from {before} to {after}",
+    "user.end_session": "ended one of their sessions",
+    "user.end_sessions": "ended their other sessions",
+    "user.begin_two_step": "began to set up a second step",
+    "user.turn_on_two_step": "turned on the second step",
+    "user.new_recovery_codes": "had new recovery codes made",
     "customer.create": "made the customer",
+    "customer.sign_up": "signed the customer up",
     "key.create": "made the API key “{name}”",
     "key.rotate": "rotated an API key",
     "key.revoke": "revoked the API key “{name}”",
     "alert_thresholds.change": "changed the alert thresholds",
+    "webhook_endpoint.create": "made the webhook endpoint {url}",
+    "webhook_endpoint.ping": "sent a test to the webhook endpoint {endpoint}",
+    "webhook_endpoint.rotate": "gave the webhook endpoint {endpoint} another secret",
+    "webhook_endpoint.remove": "removed the webhook endpoint {url}",
+    "webhook_delivery.replay": "had the webhook {delivery} delivered again",
     "plan.checkout": "went to buy the plan {plan}",
     "plan.change": "changed the plan to {plan} at Stripe",
     "plan.cancel": "cancelled the subscription {subscription}",
@@ -38,6 +61,8 @@ WORDS: dict[str, str] = {
     "stripe.event.retry": "let Stripe’s event {event} ({type}) be followed again",
     "stripe.end_double": "ended the second subscription {subscription}",
     "stripe.push": "pushed the catalog to Stripe",
+    "stripe.push_failed": "pushed the catalog to Stripe, not to its end",
+    "stripe.forget_meter": "had owed again what Stripe’s lost meter of {meter} was told",
     "stripe.customer": "found or made the customer at Stripe",
     "stripe.link": "linked the customer with Stripe",
     "stripe.subscription": "followed a subscription",
@@ -55,7 +80,7 @@ def sentence(action: str, facts: Facts) -> str:
         try:
             return WORDS[action].format_map(facts)
         except KeyError:  # written by an older version, with other facts
-            return WORDS[action].partition("{")[0].strip()
+            return WORDS[action].partition("{")[0].rstrip(" “(")
     return f"did {action}"
 
 
@@ -87,7 +112,25 @@ def _change(facts: Facts) -> str:
     return f"changed the customer: {facts['change']}" if "change" in facts else "changed the customer"
 
 
-SPECIAL: dict[str, Callable[[Facts], str]] = {"customer.plan": _plan, "customer.change": _change}
+def _off(facts: Facts) -> str:
+    return f"turned off the second step of {facts['email']}" if "email" in facts else "turned off their second step"
+
+
+def _switch(facts: Facts) -> str:
+    return f"switched the webhook endpoint {facts.get('endpoint', '?')} {'on' if facts.get('on') else 'off'}"
+
+
+def _mails(facts: Facts) -> str:
+    return "wants alerts by e-mail" if facts.get("wanted") else "wants no alerts by e-mail any more"
+
+
+SPECIAL: dict[str, Callable[[Facts], str]] = {
+    "customer.plan": _plan,
+    "customer.change": _change,
+    "user.turn_off_two_step": _off,
+    "webhook_endpoint.switch": _switch,
+    "alert_mails.change": _mails,
+}
 
 
 def _short(value: object) -> str:

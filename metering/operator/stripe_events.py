@@ -16,7 +16,7 @@ from metering.extensions import db
 from metering.models import ReconciledDifference, Reconciliation
 from metering.operator.access import Missing, Operator, operator_action, operator_page
 from metering.operator.pages import PAGE, When, blueprint, fragment, number_before, page_of, render, when
-from metering.queues import enqueue
+from metering.queues import CHECKS, QUEUE, enqueue
 from metering.runtime import Runtime
 from metering.stripe_sync import inbound, reconcile
 from metering.stripe_sync.history import differences_of, list_runs
@@ -102,7 +102,7 @@ def stripe_events(operator: Operator) -> ResponseReturnValue:
 def retry_stripe_event(operator: Operator, stripe_event: str) -> str:
     with operator.changing() as change:
         row_id = inbound.retry(change.session, stripe_event, now=change.now, actor=operator.actor)
-    _put_in(operator.runtime, FOLLOW, row_id)  # where that fails, the schedule finds it
+    _put_in(operator.runtime, QUEUE, FOLLOW, row_id)  # where that fails, the schedule finds it
     return f"{stripe_event} is followed again now."
 
 
@@ -138,14 +138,14 @@ def reconcile_now(operator: Operator) -> str:
     if operator.runtime.settings.stripe == "off":
         raise Conflict("METERING_STRIPE is off: there is nothing to compare with")
     run_id = reconcile.ask_for(operator.runtime, customer, actor=operator.actor)
-    if not _put_in(operator.runtime, COMPARE, run_id):
+    if not _put_in(operator.runtime, CHECKS, COMPARE, run_id):
         raise Conflict("the queue’s Redis does not answer: ask again later")
     return f"The comparison of {customer} is under way."
 
 
-def _put_in(runtime: Runtime, job: str, number: int) -> bool:
+def _put_in(runtime: Runtime, queue: str, job: str, number: int) -> bool:
     try:
-        enqueue(runtime.queue_redis, job, number)
+        enqueue(runtime.queue_redis, job, number, queue=queue)
     except RedisError as error:
         log.warning("job_not_enqueued", job=job, detail=str(error))
         return False

@@ -9,10 +9,12 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import select, text
 
+from metering.cli.common import actor
 from metering.embedded import Addresses
 from metering.ids import partition_of
 from metering.intake.scripts import prefix
-from metering.models import ApiKey, AuditEntry, Membership, SetAside, User
+from metering.models import ApiKey, AuditEntry, Membership, SetAside, User, Verification
+from metering.operator.sentences import sentence
 from tests.conftest import running_app
 from tests.factories.fault_proxy import redis_proxy
 from tests.factories.world import PARTITIONS, World
@@ -49,6 +51,12 @@ def test_a_customer_a_user_and_a_key_can_use_the_product_at_once(run, world: Wor
     assert secret.startswith(stored.prefix)
     assert secret not in (stored.digest, stored.prefix)
     assert world.used("seats") == 1
+    entries = world.session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+    assert {one.actor for one in entries} == {actor()}
+    acme = world.find("acme").id
+    made = [(one.action, one.customer_id) for one in entries]
+    assert made == [("customer.create", acme), ("user.create", None), ("member.add", acme), ("key.create", acme)]
+    assert entries[-1].detail == {"key": stored.id, "name": "server", "scopes": stored.scopes}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +155,55 @@ def test_verify_ends_with_1_and_says_what_is_wrong_for_whom_by_how_much(run, wor
     assert [check["check"] for check in found["checks"] if not check["holds"]] == ["rollups", "totals"]
 
 
+def test_a_run_of_verify_is_kept_with_who_made_it_when_and_what_was_found(run, world: World) -> None:
+    world.customer()
+    run("verify")
+    world.record(world.event(quantity=7))
+    world.drain()
+    world.session.execute(text("UPDATE rollups SET units = units + 2"))
+    world.session.commit()
+    run("verify", status=1)
+
+    good, bad = world.session.scalars(select(Verification).order_by(Verification.id)).all()
+    assert (good.holds, bad.holds, bad.fault) == (True, False, None)
+    assert bad.asked_by == actor()
+    assert bad.asked_at == bad.finished_at == world.now
+    assert len(bad.checks) == bad.total
+    found = {one["check"]: one["differences"] for one in bad.checks if not one["holds"]}
+    assert found["rollups"][0]["by"] == 2
+
+
+def test_what_verify_answers_does_not_depend_on_whether_it_can_be_kept(run, world: World) -> None:
+    world.customer()
+    kept = run("verify")
+    world.session.execute(text("ALTER TABLE verifications ADD CONSTRAINT full_disk CHECK (false) NOT VALID"))
+    world.session.commit()
+    try:
+        unkept = run("verify")
+    finally:
+        world.session.execute(text("ALTER TABLE verifications DROP CONSTRAINT full_disk"))
+        world.session.commit()
+
+    assert unkept.stdout == kept.stdout
+    assert "verification_not_kept" in unkept.stderr
+    assert len(world.session.scalars(select(Verification)).all()) == 1
+
+
+def test_a_run_of_verify_that_cannot_be_made_is_kept_with_what_went_wrong(run, world: World) -> None:
+    world.customer()
+    world.session.execute(text("ALTER TABLE rollups RENAME TO away"))
+    world.session.commit()
+    try:
+        run("verify", status=1)
+    finally:
+        world.session.execute(text("ALTER TABLE away RENAME TO rollups"))
+        world.session.commit()
+
+    kept = world.session.scalars(select(Verification)).one()
+    assert kept.holds is None
+    assert "rollups" in str(kept.fault)
+
+
 def test_void_and_correct_reach_the_live_counter_and_are_audited(run, world: World) -> None:
     world.customer()
     world.record(world.event(quantity=7, id="a"), world.event(quantity=5, id="b"))
@@ -220,9 +277,17 @@ def test_plan_suspension_and_revocation_hold_at_the_next_call(run, world: World,
     run("keys", "revoke", "nonsense", "--customer", "acme", status=1)
     run("keys", "revoke", secret[:8], "--customer", "acme")
     assert ping() == (401, None)
-    changed = select(AuditEntry.detail).where(AuditEntry.action == "customer.change").order_by(AuditEntry.id)
-    changes = world.session.scalars(changed).all()
-    assert [one["change"] for one in changes][:3] == ["plan pro", "suspended", "active"]
+    changes = world.session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+    assert [sentence(one.action, one.detail) for one in changes] == [
+        "made the customer",
+        "made the API key “server”",
+        "put the customer on the plan pro",
+        "suspended the customer",
+        "activated the customer",
+        "linked the customer with Stripe",
+        "revoked the API key “server”",
+    ]
+    assert {(one.actor, one.customer_id) for one in changes} == {(actor(), world.find("acme").id)}
 
 
 def test_rebuild_brings_a_wrong_counter_back(run, world: World) -> None:
@@ -275,5 +340,5 @@ def test_an_operator_helps_who_cannot_get_in(run, world: World, app: Flask) -> N
 
     assert app.test_client().get(link.removeprefix("http://localhost:8000")).status_code == 200
     done = world.session.scalars(select(AuditEntry.action).order_by(AuditEntry.id)).all()
-    assert done == ["user.reset_link", "user.turn_off_two_step"]
+    assert done[-2:] == ["user.reset_link", "user.turn_off_two_step"]
     run("users", "reset", "nobody@example.com", status=1)

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from metering import verification
 from metering.keeper import Keeper
 from metering.models import AuditEntry, HeldEvent, SetAside, StripeEvent, StripeReport, Verification
-from metering.queues import QUEUE
+from metering.queues import CHECKS, QUEUE
 from metering.service import Metering
 from tests.factories.console import parked_row, set_aside, sow_console
 from tests.factories.people import Visitor, make_user
@@ -215,6 +215,8 @@ def test_a_run_of_verify_is_asked_for_once_and_kept(operator, world, ids, meteri
 
     verification.carry_out(metering.runtime, run.id)
 
+    queued = Queue(CHECKS, connection=world.redis).jobs
+    assert [(job.func_name, job.args) for job in queued] == [("metering.jobs.run_verification", (run.id,))]
     made = fresh(world, Verification, run.id)
     assert (len(made.checks), made.asked_by) == (11, f"user:{EMAIL}")
     assert audited(world) == [(f"user:{EMAIL}", "verify.run")]
