@@ -17,7 +17,8 @@ from metering.dashboard.history import Histories, History, expected_bill, read_h
 from metering.dashboard.remembered import Remembered
 from metering.dashboard.view_models import AlertsView, CustomerRef, UsageView
 from metering.extensions import db, login
-from metering.limits.alerts import current_alerts
+from metering.limits.fired import current_alerts
+from metering.limits.thresholds import own_thresholds
 from metering.models import Customer, User
 
 blueprint = Blueprint("dashboard", __name__)
@@ -124,7 +125,11 @@ def _alerts(access: Access, figures: Figures) -> AlertsView:
         access,
         metering.runtime.catalog,
         figures,
-        from_database(lambda session: current_alerts(session, access.customer_id, now=now)),
+        from_database(
+            lambda session: notices.Written(
+                current_alerts(session, access.customer_id, now=now), own_thresholds(session, access.customer_id)
+            )
+        ),
         on_outage=metering.settings.on_outage,
         now=now,
     )

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from metering.dashboard import alert_views, presenters
+from metering.dashboard import presenters, webhook_views
 from metering.dashboard.access import Access, current_metering, customer_page, require_alert_manager
 from metering.dashboard.changing import changing
 from metering.dashboard.overview import blueprint
@@ -147,7 +147,7 @@ def _list(
     return render_template(
         "dashboard/webhooks.html",
         customer_key=access.customer_key,
-        endpoints=[alert_views.endpoint_view(one, now) for one in endpoints_of(_session(access), access.customer_id)],
+        endpoints=[webhook_views.endpoint_view(one, now) for one in endpoints_of(_session(access), access.customer_id)],
         types=EVENTS,
         url=url,
         events=events,
@@ -165,7 +165,7 @@ def _one(access: Access, endpoint_id: int, *, secret: str | None = None) -> str:
     return render_template(
         "dashboard/webhook.html",
         customer_key=access.customer_key,
-        endpoint=alert_views.endpoint_view(endpoint, now),
+        endpoint=webhook_views.endpoint_view(endpoint, now),
         secret=secret,
         log=_log(session, endpoint),
         may_manage=access.may_manage_alerts,
@@ -173,7 +173,7 @@ def _one(access: Access, endpoint_id: int, *, secret: str | None = None) -> str:
     )
 
 
-def _log(session: Session, endpoint: WebhookEndpoint) -> list[alert_views.DeliveryView]:
+def _log(session: Session, endpoint: WebhookEndpoint) -> list[webhook_views.DeliveryView]:
     """The newest deliveries, each with its tries, newest first."""
     query = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint.id)
     rows = session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(SHOWN)).all()
@@ -184,7 +184,7 @@ def _log(session: Session, endpoint: WebhookEndpoint) -> list[alert_views.Delive
     ):
         tries[one.delivery_id].append(one)
     now = current_metering().runtime.clock()
-    return [alert_views.delivery_view(row, tries[row.id], now) for row in rows]
+    return [webhook_views.delivery_view(row, tries[row.id], now) for row in rows]
 
 
 def _session(access: Access) -> Session:

@@ -25,6 +25,7 @@ WORDS: dict[str, str] = {
     "key.rotate": "rotated an API key",
     "key.revoke": "revoked the API key “{name}”",
     "alert_thresholds.change": "changed the alert thresholds",
+    "alert.dismiss": "dismissed the alert {alert}",
     "plan.checkout": "went to buy the plan {plan}",
     "plan.change": "changed the plan to {plan} at Stripe",
     "plan.cancel": "cancelled the subscription {subscription}",
