@@ -14,8 +14,10 @@ from sqlalchemy import text
 from metering import verification
 from metering.accounts import credentials
 from metering.accounts.in_force import put_in_force
+from metering.billing import spending
 from metering.billing.periods import close_periods, customers_without_next, ensure_periods
 from metering.notify import deliveries, mail
+from metering.notify.crossings import tell_of_alerts
 from metering.queues import MAX_JOB_SECONDS, QUEUE
 from metering.runtime import Runtime, build_runtime
 from metering.settings import load_settings
@@ -42,7 +44,9 @@ def runtime() -> Runtime:
 
 
 def close_hours() -> int:
-    """Write the accruals of the hours that are over, and of the last parts of those within which a period has ended."""
+    """Write the accruals of the hours that are over, and of the last parts of those within which a period has ended,
+    with the alerts about money that they set off.
+    """
     current = runtime()
     current.refresh_meters()
     delay = current.settings.settle_delay_seconds
@@ -50,8 +54,12 @@ def close_hours() -> int:
     for close in (accruals.close_hours, accruals.settle_ended):
         moved = 1
         while moved:
+            now = current.clock()
             with current.transaction() as session:
-                moved = close(session, current.catalog, now=current.clock(), settle_seconds=delay)
+                done = close(session, current.catalog, now=now, settle_seconds=delay)
+                crossed = spending.detect_in_periods(session, current.catalog, done.period_ids, now=now)
+                tell_of_alerts(session, current.catalog, crossed, now=now)
+            moved = done.levels
             closed += moved
     return closed
 

@@ -12,6 +12,7 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from metering.billing import spending
 from metering.errors import MeteringError
 from metering.failpoints import visit
 from metering.intake import scripts
@@ -81,7 +82,10 @@ class Keeper:
         now = runtime.clock()
         with runtime.transaction() as session:
             drained = drain(session, runtime.redis, now=now)
-            crossed = alerts.detect(session, runtime.catalog, drained.stored, now=now)
+            crossed = [
+                *alerts.detect(session, runtime.catalog, drained.stored, now=now),
+                *spending.detect_in_batch(session, runtime.catalog, drained.stored, now=now),
+            ]
             tell_of_alerts(session, runtime.catalog, crossed, now=now)
         visit("drain.committed")
         for partition in drained.lost:

@@ -4,12 +4,13 @@ Always holds: the lines add up to the total; the cost of an estimate does not gr
 usage is read from the totals and levels from their accruals.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from metering.billing.pricing import PricedLine, price_line
@@ -18,7 +19,7 @@ from metering.catalog.aggregations import SUMMED
 from metering.errors import ConfigurationError
 from metering.models import Customer, MeterRow, Period, PeriodTotal
 from metering.money import round_money
-from metering.store.accruals import accrued
+from metering.store.accruals import accrued_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def estimate(session: Session, catalog: Catalog, customer: Customer, period: Per
         ConfigurationError: the catalog does not know the period's plan any more, or prices a meter that has no total.
     """
     plan = _plan(catalog, period)
-    return _bill(catalog, plan, customer, period, _units(session, customer, period, now), now)
+    return _bill(catalog, plan, customer, period, _units(session, [period], now)[period.id], now)
 
 
 def estimates(
@@ -68,21 +69,33 @@ def estimates(
 
     Raises ConfigurationError: a meter has a price and no total.
     """
-    units = _units(session, customer, period, now)
+    units = _units(session, [period], now)[period.id]
     return {plan.key: _bill(catalog, plan, customer, period, units, now) for plan in catalog.plans.values()}
 
 
-def _units(session: Session, customer: Customer, period: Period, now: datetime) -> dict[str, Decimal]:
-    return usage_quantities(session, customer.id, period.id) | accrued(session, customer.id, period, now=now)
+def totals(session: Session, catalog: Catalog, periods: Collection[Period], *, now: datetime) -> dict[int, Decimal]:
+    """What each of these periods costs so far, by its id, in as many statements as of one.
+
+    Those that the catalog cannot price are left out: of one customer nobody else should have to wait.
+    """
+    units = _units(session, periods, now)
+    found = {}
+    for period in periods:
+        with suppress(ConfigurationError):
+            found[period.id] = _total(_lines(catalog, _plan(catalog, period), units[period.id]))
+    return found
+
+
+def _units(session: Session, periods: Collection[Period], now: datetime) -> dict[int, dict[str, Decimal]]:
+    used = _usage_in(session, {period.id: period.customer_id for period in periods})
+    levels = accrued_in(session, periods, now=now)
+    return {period.id: used[period.id] | levels[period.id] for period in periods}
 
 
 def _bill(
     catalog: Catalog, plan: Plan, customer: Customer, period: Period, units: Mapping[str, Decimal], now: datetime
 ) -> Estimate:
-    lines = (
-        EstimateLine(f"{plan.name} plan", round_money(plan.base_fee, catalog.currency)),
-        *_usage_lines(catalog, plan, units),
-    )
+    lines = _lines(catalog, plan, units)
     return Estimate(
         customer=customer.key,
         period_id=period.id,
@@ -92,19 +105,39 @@ def _bill(
         as_of=min(now, period.ends_at),
         currency=catalog.currency,
         lines=lines,
-        total=sum((line.amount for line in lines), Decimal(0)),
+        total=_total(lines),
     )
+
+
+def _lines(catalog: Catalog, plan: Plan, units: Mapping[str, Decimal]) -> tuple[EstimateLine, ...]:
+    base_fee = EstimateLine(f"{plan.name} plan", round_money(plan.base_fee, catalog.currency))
+    return (base_fee, *_usage_lines(catalog, plan, units))
+
+
+def _total(lines: Collection[EstimateLine]) -> Decimal:
+    return sum((line.amount for line in lines), Decimal(0))
 
 
 def usage_quantities(session: Session, customer_id: int, period_id: int) -> dict[str, Decimal]:
     """The totals of a period in scaled units, by meter key: of meters that sum or count. Levels accrue instead."""
+    return _usage_in(session, {period_id: customer_id})[period_id]
+
+
+def _usage_in(session: Session, customer_ids: Mapping[int, int]) -> dict[int, dict[str, Decimal]]:
+    """The same of many periods, by their ids; `customer_ids` are by period id."""
+    found: dict[int, dict[str, Decimal]] = {period_id: {} for period_id in customer_ids}
+    if not found:
+        return found
+    pairs = [(customer_id, period_id) for period_id, customer_id in customer_ids.items()]
     rows = session.execute(
-        select(MeterRow.key, PeriodTotal.units)
+        select(PeriodTotal.period_id, MeterRow.key, PeriodTotal.units)
         .join(MeterRow, MeterRow.id == PeriodTotal.meter_id)
-        .where(PeriodTotal.customer_id == customer_id, PeriodTotal.period_id == period_id)
+        .where(tuple_(PeriodTotal.customer_id, PeriodTotal.period_id).in_(pairs))
         .where(MeterRow.kind == "usage", MeterRow.aggregation.in_(SUMMED))
     )
-    return {key: Decimal(units) for key, units in rows}
+    for period_id, key, units in rows:
+        found[period_id][key] = Decimal(units)
+    return found
 
 
 def _plan(catalog: Catalog, period: Period) -> Plan:

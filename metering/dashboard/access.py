@@ -22,7 +22,7 @@ from metering.dashboard.remembered import Remembered
 from metering.dashboard.view_models import CustomerRef, UserRef
 from metering.errors import NotFound, NotPermitted
 from metering.extensions import db, login
-from metering.limits.alerts import percents_of
+from metering.limits.thresholds import percents_of
 from metering.models import Customer, User
 from metering.service import Metering
 
@@ -60,6 +60,10 @@ class Access:
     def may_manage_alerts(self) -> bool:
         """Thresholds and webhooks."""
         return self.role in KEY_MANAGERS and not self.remembered
+
+    @property
+    def may_dismiss_alerts(self) -> bool:
+        return self.role in (*KEY_MANAGERS, "member") and not self.remembered
 
     @property
     def may_manage_plan(self) -> bool:
@@ -187,6 +191,12 @@ def require_alert_manager(access: Access) -> None:
     """Raises NotPermitted."""
     if not access.may_manage_alerts:
         raise NotPermitted("only owners and admins of a customer change its alerts and webhooks")
+
+
+def require_alert_dismisser(access: Access) -> None:
+    """Raises NotPermitted."""
+    if not access.may_dismiss_alerts:
+        raise NotPermitted("only owners, admins and members of a customer dismiss its alerts")
 
 
 def require_team_manager(access: Access) -> None:

@@ -1,50 +1,106 @@
-"""The Alerts page: at which thresholds a customer is alerted, who hears of it, and what fired. Owners and admins change
-it; whether an alert reaches oneself by e-mail is one's own choice.
+"""The Alerts page: at what a customer is alerted, who hears of it, and what fired. Owners and admins change it; members
+dismiss alerts as well; whether an alert reaches oneself by e-mail is one's own choice.
 """
 
-import re
+from decimal import Decimal
 
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import Select, select
 
-from metering.dashboard import alert_views, presenters
-from metering.dashboard.access import Access, current_metering, customer_page, require_alert_manager
-from metering.dashboard.changing import changing
+from metering.dashboard import alert_views, presenters, threshold_form
+from metering.dashboard.access import (
+    Access,
+    current_metering,
+    customer_page,
+    require_alert_dismisser,
+    require_alert_manager,
+)
+from metering.dashboard.changing import Change, changing
 from metering.dashboard.overview import blueprint
-from metering.errors import IntakeUnavailable, InvalidUsage, NotPermitted
+from metering.dashboard.threshold_form import ThresholdForm
+from metering.errors import IntakeUnavailable, NotPermitted
 from metering.extensions import db
-from metering.limits.alerts import history, set_percents
+from metering.limits import fired, thresholds
+from metering.limits.thresholds import BadThreshold, Threshold
 from metering.models import Membership, User
 from metering.notify.audience import MANAGERS
 from metering.notify.endpoints import endpoints_of
 
 __all__ = ["blueprint"]
 
-MOST_PERCENTS = 10
-HIGHEST_PERCENT = 1000
+ALERT = "<int(max=9223372036854775807):alert_id>"
 
 
 @blueprint.get("/c/<customer_key>/alerts")
 @customer_page
 def alerts(access: Access) -> ResponseReturnValue:
-    return _page(access)
+    return _page(access, ThresholdForm())
 
 
 @blueprint.post("/c/<customer_key>/alerts/thresholds")
 @customer_page
-def set_thresholds(access: Access) -> ResponseReturnValue:
+def add_threshold(access: Access) -> ResponseReturnValue:
     require_alert_manager(access)
-    inherit = request.form.get("inherit") is not None
-    written = request.form.get("percents", "")
+    form, catalog = ThresholdForm.sent(request.form), current_metering().runtime.catalog
     try:
-        percents = None if inherit else percents_written(written)
-    except InvalidUsage as error:
-        return _page(access, written=written, fault=error.message), 422
+        wanted = threshold_form.read(catalog, form)
+        with changing(access) as change:
+            if _is_for_all(wanted):
+                thresholds.add_percent(catalog, change.customer, wanted.value)
+            else:
+                thresholds.add_threshold(change.session, catalog, change.customer, wanted)
+            _note(change, "added", wanted)
+    except BadThreshold as error:
+        return _page(access, form.refused(error)), 422
+    flash("The threshold is saved. It holds for what is used from now on.", "success")
+    return _back(access)
+
+
+@blueprint.post("/c/<customer_key>/alerts/thresholds/remove")
+@customer_page
+def remove_threshold(access: Access) -> ResponseReturnValue:
+    require_alert_manager(access)
+    catalog = current_metering().runtime.catalog
+    unwanted = _named(request.form.get("of", ""), request.form.get("kind", ""), request.form.get("value", ""))
     with changing(access) as change:
-        set_percents(change.customer, percents)
-        change.note("alert_thresholds.change", change.customer, percents=change.customer.alert_percents)
-    flash("The thresholds are saved. They hold for what is used from now on.", "success")
+        if unwanted is None:
+            gone = False
+        elif _is_for_all(unwanted):
+            gone = thresholds.remove_percent(catalog, change.customer, unwanted.value)
+        else:
+            gone = thresholds.remove_threshold(change.session, change.customer, unwanted)
+        if unwanted is not None and gone:
+            _note(change, "removed", unwanted)
+    if gone:
+        flash("The threshold is removed.", "success")
+    else:
+        flash("This threshold was removed before.", "info")
+    return _back(access)
+
+
+@blueprint.post("/c/<customer_key>/alerts/thresholds/standard")
+@customer_page
+def use_standard(access: Access) -> ResponseReturnValue:
+    """Have the catalog's percents for all meters again."""
+    require_alert_manager(access)
+    with changing(access) as change:
+        thresholds.set_percents(change.customer, None)
+        change.note("alert_thresholds.change", change.customer, percents=None)
+    flash("The standard holds for all meters again.", "success")
+    return _back(access)
+
+
+@blueprint.post(f"/c/<customer_key>/alerts/{ALERT}/dismiss")
+@customer_page
+def dismiss_alert(access: Access, alert_id: int) -> ResponseReturnValue:
+    require_alert_dismisser(access)
+    with changing(access) as change:
+        fired.dismiss(change.session, access.customer_id, alert_id, now=change.now)
+        change.note("alert.dismiss", change.customer, alert=alert_id)
+    flash("The alert is dismissed. It stays in the history.", "success")
+    if request.form.get("page") == "overview":
+        return redirect(url_for("dashboard.overview", customer_key=access.customer_key), 303)
     return _back(access)
 
 
@@ -63,37 +119,46 @@ def set_mails(access: Access) -> ResponseReturnValue:
     return _back(access)
 
 
-def percents_written(text: str) -> list[int]:
-    """What somebody wrote as "50, 80, 100". Raises InvalidUsage."""
-    words = [word.removesuffix("%") for word in re.split(r"[\s,;]+", text.replace(" %", "%").strip()) if word]
-    percents = sorted({int(word) for word in words if re.fullmatch(r"[0-9]{1,4}", word)})
-    if len(percents) > MOST_PERCENTS or any(not 1 <= percent <= HIGHEST_PERCENT for percent in percents):
-        raise InvalidUsage(f"At most {MOST_PERCENTS} thresholds, each from 1 to {HIGHEST_PERCENT} percent.")
-    if not all(re.fullmatch(r"[0-9]{1,4}", word) for word in words):
-        raise InvalidUsage("Write whole percents with commas between them, such as 50, 80, 100.")
-    return percents
+def _is_for_all(threshold: Threshold) -> bool:
+    return threshold.meter is None and threshold.kind == "percent"
 
 
-def _page(access: Access, *, written: str | None = None, fault: str | None = None) -> str:
+def _named(of: str, kind: str, value: str) -> Threshold | None:
+    """A threshold as the page itself names it; None if nothing can be meant."""
+    meter = None if of in (threshold_form.ALL, threshold_form.BILL) else of
+    if kind not in ("percent", "quantity", "money") or not threshold_form.NUMBER.fullmatch(value[:64]):
+        return None
+    return Threshold(kind, meter, Decimal(value[:64].replace(",", "")))  # type: ignore[arg-type]  # it was looked at
+
+
+def _note(change: Change, what: str, threshold: Threshold) -> None:
+    facts = {what: f"{threshold.value:f}", "kind": threshold.kind, "meter": threshold.meter}
+    change.note("alert_thresholds.change", change.customer, **facts)
+
+
+def _page(access: Access, form: ThresholdForm) -> str:
     """Raises IntakeUnavailable while PostgreSQL is away: what is configured is nothing to show from memory."""
     if access.remembered:
         raise IntakeUnavailable("the database does not answer")
     session, runtime = db.session(), current_metering().runtime
     membership = session.scalars(_membership(access)).one_or_none()
-    percents = ", ".join(str(percent) for percent in access.alert_percents)
+    history = fired.history(session, access.customer_id)
+    told = fired.told(session, [row.alert.id for row in history])
+    own = thresholds.own_thresholds(session, access.customer_id)
     return render_template(
         "dashboard/alerts.html",
         customer_key=access.customer_key,
-        percents=access.alert_percents,
-        written=percents if written is None else written,
-        fault=fault,
-        own=access.own_alert_percents,
+        groups=alert_views.threshold_groups(runtime.catalog, access, own),
+        form=form,
+        choices=alert_views.threshold_choices(runtime.catalog),
+        own_percents=access.own_alert_percents,
         standard=", ".join(f"{percent}%" for percent in runtime.catalog.alert_percents),
         may_manage=access.may_manage_alerts,
+        may_dismiss=access.may_dismiss_alerts,
         mails=membership.alert_mails if membership is not None and membership.role in MANAGERS else None,
         email=access.user.email,
         endpoints=endpoints_of(session, access.customer_id),
-        fired=alert_views.fired(history(session, access.customer_id), runtime.catalog, access, runtime.clock()),
+        fired=alert_views.fired(history, told, runtime.catalog, runtime.clock()),
         shell=presenters.shell(access),
     )
 

@@ -4,20 +4,39 @@ An alert is shown as soon as the figures say so, even before the drain has writt
 it was crossed. One that is not true any more (files deleted, a larger plan) is not shown.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from decimal import Decimal
+from typing import Literal, TypedDict
 
 from metering.billing.rhythm import zone
-from metering.catalog import Catalog
+from metering.catalog import Catalog, Meter
 from metering.dashboard import humanize, quantities
 from metering.dashboard.access import Access
 from metering.dashboard.figures import Figures
 from metering.dashboard.view_models import AlertsView, AlertView, OutageView
+from metering.limits.fired import Fired
+from metering.limits.thresholds import Threshold, percents_that_hold
 from metering.models import Alert
 from metering.service import MeterUsage
 
-StoredAlerts = Sequence[tuple[Alert, str]]
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What PostgreSQL says: the alerts of the period that goes on, and the customer's own thresholds."""
+
+    fired: Sequence[Fired] = ()
+    thresholds: Sequence[Threshold] = ()
+
+    def own(self, meter: str, kind: str) -> list[Decimal]:
+        return [one.value for one in self.thresholds if one.meter == meter and one.kind == kind]
+
+    def alert(self, kind: str, meter: str | None, value: Decimal, limit_units: int | None = None) -> Alert | None:
+        """The stored alert of a threshold (of a percent: of this very limit)."""
+        wanted = (kind, meter, value, limit_units)
+        return next((alert for alert, row in self.fired if _identity(alert, row.key if row else None) == wanted), None)
+
 
 WHILE_REDIS_IS_AWAY = {
     "deny": "Metered calls are refused until live counting is back, so that no limit is passed. "
@@ -27,45 +46,96 @@ WHILE_REDIS_IS_AWAY = {
 }
 
 
+NOTHING_REFUSED = "This is a threshold of your own: nothing is refused for it."
+
+
 def alerts_view(
     access: Access,
     catalog: Catalog,
     figures: Figures,
-    stored: StoredAlerts | None,
+    written: Written | None,
     *,
     on_outage: Literal["deny", "allow"],
     now: datetime,
 ) -> AlertsView:
-    """`stored` is None while PostgreSQL is away."""
-    rows = {(meter, alert.percent): alert for alert, meter in stored or ()}
+    """`written` is None while PostgreSQL is away."""
+    known = written or Written()
+    shown = [
+        *_of_limits(access, catalog, figures, known, now),
+        *_of_money(figures, known, now),
+        *_of_quantities(catalog, figures, known, now),
+    ]
+    return AlertsView(
+        access.customer_key, tuple(shown), outage(figures, written, on_outage), may_dismiss=access.may_dismiss_alerts
+    )
+
+
+def _of_limits(
+    access: Access, catalog: Catalog, figures: Figures, known: Written, now: datetime
+) -> Iterable[AlertView]:
+    """Of each meter the highest, the fullest first."""
     found = [
         (percent, one)
         for one in figures.summary.meters
-        if (percent := reached(catalog, access.alert_percents, one)) is not None
+        if (percent := reached(catalog, access.alert_percents, one, known.own(one.meter, "percent"))) is not None
     ]
-    shown = [
-        _alert(access, catalog, figures, percent, one, rows.get((one.meter, percent)), now)
-        for percent, one in sorted(found, key=lambda pair: -pair[0])
-        if (row := rows.get((one.meter, percent))) is None or row.dismissed_at is None
-    ]
-    return AlertsView(access.customer_key, tuple(shown), outage(figures, stored, on_outage))
+    for percent, one in sorted(found, key=lambda pair: -pair[0]):
+        assert one.limit is not None
+        limit_units = catalog.meters[one.meter].to_units(one.limit)
+        row = known.alert("percent", one.meter, Decimal(percent), limit_units)
+        if row is None or row.dismissed_at is None:
+            yield _of_limit(access, catalog, figures, percent, one, row, now)
 
 
-def reached(catalog: Catalog, percents: Sequence[int], usage: MeterUsage) -> int | None:
-    """The highest threshold that usage is at or beyond. A limit of nothing is no limit to run into, and the only seat
-    of a plan being taken is how it is meant: neither is worth an alert that would stand there for ever.
-    """
-    meter = catalog.meters[usage.meter]
-    if not usage.limit or not meter.counts_live or (meter.is_level and usage.limit == 1):
+def _of_money(figures: Figures, known: Written, now: datetime) -> Iterable[AlertView]:
+    """The highest amount that the bill has come to, once it is written down: no page has a bill worked out for it."""
+    highest = max((row.alert for row in known.fired if row.alert.kind == "money"), key=_value, default=None)
+    if highest is not None and highest.dismissed_at is None and highest.currency is not None:
+        amount, total = (humanize.money(one or Decimal(0), highest.currency) for one in (highest.value, highest.total))
+        yield AlertView(
+            id=f"bill-{figures.summary.period.id}-{highest.value.normalize():f}",
+            level="warning",
+            title=f"The bill of this period has reached {amount}",
+            text=f"It had come to {total} then. {NOTHING_REFUSED}",
+            at=highest.crossed_at,
+            at_text=humanize.relative(highest.crossed_at, now),
+            alert_id=highest.id,
+        )
+
+
+def _of_quantities(catalog: Catalog, figures: Figures, known: Written, now: datetime) -> Iterable[AlertView]:
+    """Of each meter the highest quantity that was named."""
+    for one in figures.summary.meters:
+        quantity = max((value for value in known.own(one.meter, "quantity") if one.used >= value), default=None)
+        if quantity is None:
+            continue
+        row = known.alert("quantity", one.meter, quantity)
+        if row is None or row.dismissed_at is None:
+            words = quantities.in_words(catalog.meters[one.meter], quantity)
+            yield AlertView(
+                id=f"{one.meter}-{figures.summary.period.id}-{quantity.normalize():f}-used",
+                level="warning",
+                title=f"{one.name}: {words} reached",
+                text=NOTHING_REFUSED,
+                meter=one.meter,
+                **_stored(row, now),
+            )
+
+
+def reached(catalog: Catalog, percents: Sequence[int], usage: MeterUsage, own: Iterable[Decimal] = ()) -> int | None:
+    """The highest threshold in percent that usage is at or beyond."""
+    meter: Meter = catalog.meters[usage.meter]
+    if usage.limit is None or not meter.counts_live:
         return None
     limit, used = usage.limit, usage.used
-    return max((percent for percent in percents if used * 100 >= limit * percent), default=None)
+    holding = percents_that_hold(meter, meter.to_units(limit), percents, own)
+    return max((percent for percent in holding if used * 100 >= limit * percent), default=None)
 
 
-def outage(figures: Figures, stored: StoredAlerts | None, on_outage: Literal["deny", "allow"]) -> OutageView | None:
+def outage(figures: Figures, written: Written | None, on_outage: Literal["deny", "allow"]) -> OutageView | None:
     if not figures.live:
         return OutageView("Live figures are unavailable", WHILE_REDIS_IS_AWAY[on_outage])
-    if stored is None:
+    if written is None:
         return OutageView(
             "The bill and the record of alerts are unavailable",
             "The cards below are live, and usage is still counted. The rest comes back by itself.",
@@ -73,7 +143,7 @@ def outage(figures: Figures, stored: StoredAlerts | None, on_outage: Literal["de
     return None
 
 
-def _alert(
+def _of_limit(
     access: Access,
     catalog: Catalog,
     figures: Figures,
@@ -89,9 +159,29 @@ def _alert(
         title=f"{usage.name}: {'limit reached' if full else f'{percent}% of the limit used'}",
         text=_consequence(access, catalog, usage, full=full),
         meter=usage.meter,
-        at=row.crossed_at if row else None,
-        at_text=humanize.relative(row.crossed_at, now) if row else None,
+        **_stored(row, now),
     )
+
+
+class _Stored(TypedDict):
+    at: datetime | None
+    at_text: str | None
+    alert_id: int | None
+
+
+def _stored(row: Alert | None, now: datetime) -> _Stored:
+    """What the stored alert adds."""
+    if row is None:
+        return {"at": None, "at_text": None, "alert_id": None}
+    return {"at": row.crossed_at, "at_text": humanize.relative(row.crossed_at, now), "alert_id": row.id}
+
+
+def _identity(alert: Alert, meter: str | None) -> tuple[str, str | None, Decimal, int | None]:
+    return alert.kind, meter, alert.value, alert.limit_units
+
+
+def _value(alert: Alert) -> Decimal:
+    return alert.value
 
 
 def _consequence(access: Access, catalog: Catalog, usage: MeterUsage, *, full: bool) -> str:

@@ -16,7 +16,8 @@ from metering.dashboard.history import Histories, History, expected_bill, read_h
 from metering.dashboard.remembered import Remembered
 from metering.dashboard.view_models import AlertsView, UsageView
 from metering.extensions import login
-from metering.limits.alerts import current_alerts
+from metering.limits.fired import current_alerts
+from metering.limits.thresholds import own_thresholds
 
 blueprint = Blueprint("dashboard", __name__)
 
@@ -111,7 +112,11 @@ def _alerts(access: Access, figures: Figures) -> AlertsView:
         access,
         metering.runtime.catalog,
         figures,
-        from_database(lambda session: current_alerts(session, access.customer_id, now=now)),
+        from_database(
+            lambda session: notices.Written(
+                current_alerts(session, access.customer_id, now=now), own_thresholds(session, access.customer_id)
+            )
+        ),
         on_outage=metering.settings.on_outage,
         now=now,
     )

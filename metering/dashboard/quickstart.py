@@ -19,6 +19,7 @@ from metering.dashboard.fragments import fragment
 from metering.dashboard.keys import in_force, make_key
 from metering.dashboard.overview import blueprint
 from metering.dashboard.view_models import CreatedKey, Fragment
+from metering.limits.thresholds import own_thresholds
 from metering.models import ApiKey
 
 __all__ = ["blueprint"]
@@ -119,14 +120,15 @@ def python_lines(address: str) -> str:
 
 def _steps(access: Access) -> Steps:
     """While PostgreSQL is away nobody is told to begin: they may have long begun."""
-    key, used, counted = from_database(lambda session: _read(session, access.customer_id)) or ("", True, True)
+    known = from_database(lambda session: _read(session, access.customer_id))
+    key, used, counted, thresholds = known or ("", True, True, True)
     catalog = current_metering().runtime.catalog
     return Steps(
         customer_key=access.customer_key,
         key_prefix=key,
         key_used=used,
         counted=counted,
-        alert_set=access.own_alert_percents,
+        alert_set=thresholds or access.own_alert_percents,
         plan_chosen=_costs_something(catalog, access.plan),
         plan_name=presenters.plan_name(catalog, access.plan),
         may_manage=access.may_manage_keys,
@@ -139,10 +141,13 @@ def _costs_something(catalog: Catalog, key: str) -> bool:
     return plan is None or plan.base_fee > 0
 
 
-def _read(session: Session, customer_id: int) -> tuple[str | None, bool, bool]:
-    """The prefix of the newest key that works, whether any key was ever used, and whether anything was counted."""
+def _read(session: Session, customer_id: int) -> tuple[str | None, bool, bool, bool]:
+    """The prefix of the newest key that works, whether any key was ever used, whether anything was counted, and whether
+    there are thresholds of single meters or of the bill.
+    """
     keys = select(ApiKey.prefix).where(ApiKey.customer_id == customer_id, ApiKey.revoked_at.is_(None))
     prefix = session.scalar(keys.order_by(ApiKey.id.desc()).limit(1))
     used = select(ApiKey.id).where(ApiKey.customer_id == customer_id, ApiKey.last_used_at.is_not(None))
     counted = used_before(session, customer_id)
-    return prefix, counted or session.scalar(used.limit(1)) is not None, counted
+    thresholds = bool(own_thresholds(session, customer_id))
+    return prefix, counted or session.scalar(used.limit(1)) is not None, counted, thresholds

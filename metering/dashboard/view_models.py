@@ -157,7 +157,10 @@ class UsageView(Fragment):
 
 @dataclass(frozen=True, slots=True)
 class AlertView:
-    """A threshold that was crossed. `id` is stable: a new id is read out to people who listen to the page."""
+    """A threshold that was crossed. `id` is stable: a new id is read out to people who listen to the page.
+
+    `alert_id` is there once it is written down, and can be dismissed.
+    """
 
     id: str
     level: AlertLevel
@@ -166,6 +169,7 @@ class AlertView:
     meter: str | None = None
     at: datetime | None = None
     at_text: str | None = None
+    alert_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,7 @@ class AlertsView(Fragment):
     customer_key: str
     alerts: tuple[AlertView, ...] = ()
     outage: OutageView | None = None
+    may_dismiss: bool = False
 
 
 @dataclass(frozen=True, slots=True)

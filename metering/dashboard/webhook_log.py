@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from metering.dashboard.alert_views import DeliveryView, delivery_view
+from metering.dashboard.webhook_views import DeliveryView, delivery_view
 from metering.models import WebhookDelivery, WebhookEndpoint, WebhookTry
 
 SHOWN = 25

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from metering.dashboard import alert_views, presenters
+from metering.dashboard import presenters, webhook_views
 from metering.dashboard.access import Access, current_metering, customer_page, require_alert_manager
 from metering.dashboard.changing import changing
 from metering.dashboard.overview import blueprint
@@ -186,7 +186,7 @@ def _list(access: Access, form: Filled) -> str:
     return render_template(
         "dashboard/webhooks.html",
         customer_key=access.customer_key,
-        endpoints=[alert_views.endpoint_view(one, now) for one in endpoints_of(_session(access), access.customer_id)],
+        endpoints=[webhook_views.endpoint_view(one, now) for one in endpoints_of(_session(access), access.customer_id)],
         types=EVENTS,
         form=form,
         may_manage=access.may_manage_alerts,
@@ -205,7 +205,7 @@ def _one(access: Access, endpoint_id: int, *, secret: str | None = None, form: F
     return render_template(
         "dashboard/webhook.html",
         customer_key=access.customer_key,
-        endpoint=alert_views.endpoint_view(endpoint, now),
+        endpoint=webhook_views.endpoint_view(endpoint, now),
         secret=secret,
         log=log.deliveries,
         newer_url=here(after=log.newer_than) if log.newer_than else None,

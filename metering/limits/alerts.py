@@ -1,21 +1,42 @@
-"""Alerts: a threshold of a limit that was crossed, noticed in the drain's own transaction, once a period.
+"""Alerts: a threshold of a meter that was crossed, noticed in the drain's own transaction, once a period.
 
-Nothing is scanned: a batch says which totals and levels it has raised, and only these are compared.
+Nothing is scanned: a batch says which totals and levels it has raised, and only these are compared. What the bill comes
+to is compared in `billing.spending`.
 """
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from metering.catalog import Catalog
+from metering.catalog import Catalog, Meter
 from metering.catalog.aggregations import SUMMED
-from metering.models import Alert, Customer, MeterRow, Period
+from metering.limits.thresholds import Kind, percents_that_hold
+from metering.models import Alert, AlertThreshold, Customer, MeterRow, Period
 from metering.store.batch import Stored
+
+Values = Mapping[str, Collection[Decimal]]
+"""A customer's own thresholds of one meter, by their kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """A threshold that was reached; the fields are those of `models.Alert`."""
+
+    customer_id: int
+    period_id: int
+    kind: Kind
+    value: Decimal
+    meter_id: int | None = None
+    units: int | None = None
+    limit_units: int | None = None
+    total: Decimal | None = None
+    currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,37 +49,40 @@ class _Reached:
 
 
 def detect(session: Session, catalog: Catalog, stored: Stored, *, now: datetime) -> Sequence[int]:
-    """Write down the thresholds that a batch has crossed; the ids of the alerts that are new."""
+    """Write down the thresholds of meters that a batch has crossed; the ids of the alerts that are new."""
     reached = _reached_totals(session, stored) + _reached_levels(session, stored, now)
     if not reached:
         return ()
     keys = {row.id: row.key for row in session.execute(select(MeterRow.id, MeterRow.key))}
-    own = _own_percents(session, {one.customer_id for one in reached})
+    customer_ids = {one.customer_id for one in reached}
+    percents, own = _percents(session, customer_ids), _own(session, customer_ids)
     crossed = [
-        alert
+        found
         for one in reached
-        for alert in _crossed(catalog, keys[one.meter_id], one, own.get(one.customer_id, catalog.alert_percents), now)
+        if (meter := catalog.meters.get(keys[one.meter_id])) is not None
+        for found in _crossed(
+            meter,
+            _limit(catalog, one.plan, meter),
+            one,
+            percents.get(one.customer_id, catalog.alert_percents),
+            own[one.customer_id, one.meter_id],
+        )
     ]
-    if not crossed:
+    return write_down(session, crossed, now=now)
+
+
+def write_down(session: Session, crossed: Iterable[Crossed], *, now: datetime) -> Sequence[int]:
+    """Store what was crossed, unless it is known; the ids of the alerts that are new."""
+    # In one order, so that two writers cannot wait for each other.
+    ordered = sorted(crossed, key=lambda one: (one.customer_id, one.period_id, one.meter_id or 0, one.kind, one.value))
+    if not ordered:
         return ()
-    crossed.sort(key=lambda alert: (alert["customer_id"], alert["period_id"], alert["meter_id"], alert["percent"]))
-    return session.scalars(insert(Alert).values(crossed).on_conflict_do_nothing().returning(Alert.id)).all()
+    rows = [{name: getattr(one, name) for name in Crossed.__slots__} | {"crossed_at": now} for one in ordered]
+    return session.scalars(insert(Alert).values(rows).on_conflict_do_nothing().returning(Alert.id)).all()
 
 
-def percents_of(catalog: Catalog, customer: Customer) -> tuple[int, ...]:
-    """The thresholds that hold for a customer, in percent of a limit: its own, else the catalog's."""
-    return catalog.alert_percents if customer.alert_percents is None else tuple(customer.alert_percents)
-
-
-def set_percents(customer: Customer, percents: Collection[int] | None) -> None:
-    """Give a customer thresholds of its own, none at all (an empty collection), or the catalog's again (None).
-
-    They hold for what is used from now on; alerts that were given stay.
-    """
-    customer.alert_percents = None if percents is None else sorted(set(percents))
-
-
-def _own_percents(session: Session, customer_ids: Collection[int]) -> dict[int, Sequence[int]]:
+def _percents(session: Session, customer_ids: Collection[int]) -> dict[int, Sequence[int]]:
+    """Those that hold for all meters, of the customers that have their own."""
     rows = session.execute(
         select(Customer.id, Customer.alert_percents).where(
             Customer.id.in_(customer_ids), Customer.alert_percents.is_not(None)
@@ -67,29 +91,30 @@ def _own_percents(session: Session, customer_ids: Collection[int]) -> dict[int, 
     return {row.id: row.alert_percents for row in rows}
 
 
-def _crossed(
-    catalog: Catalog, meter_key: str, one: _Reached, percents: Sequence[int], now: datetime
-) -> list[dict[str, Any]]:
-    meter = catalog.meters.get(meter_key)
-    if meter is None or one.plan not in catalog.plans:
-        return []
-    limit, _ = catalog.limit_units(one.plan, meter)
-    # A limit of nothing is none to run into, and the only seat of a plan being taken is how it is meant.
-    if not limit or (meter.is_level and limit == meter.to_units(1)):
-        return []
-    return [
-        {
-            "customer_id": one.customer_id,
-            "meter_id": one.meter_id,
-            "period_id": one.period_id,
-            "percent": percent,
-            "units": one.units,
-            "limit_units": limit,
-            "crossed_at": now,
-        }
-        for percent in percents
-        if one.units * 100 >= limit * percent
-    ]
+def _own(session: Session, customer_ids: Collection[int]) -> Mapping[tuple[int, int], Values]:
+    """By customer and meter."""
+    columns = (AlertThreshold.customer_id, AlertThreshold.meter_id, AlertThreshold.kind, AlertThreshold.value)
+    query = select(*columns).where(AlertThreshold.customer_id.in_(customer_ids), AlertThreshold.meter_id.is_not(None))
+    own: dict[tuple[int, int], dict[str, list[Decimal]]] = defaultdict(lambda: {"percent": [], "quantity": []})
+    for customer_id, meter_id, kind, value in session.execute(query):
+        assert meter_id is not None
+        own[customer_id, meter_id][kind].append(value)
+    return own
+
+
+def _limit(catalog: Catalog, plan: str, meter: Meter) -> int | None:
+    return catalog.limit_units(plan, meter)[0] if plan in catalog.plans else None
+
+
+def _crossed(meter: Meter, limit: int | None, one: _Reached, percents: Iterable[int], own: Values) -> Iterable[Crossed]:
+    at = one.customer_id, one.period_id
+    for percent in percents_that_hold(meter, limit, percents, own["percent"]):
+        assert limit is not None
+        if one.units * 100 >= limit * percent:
+            yield Crossed(*at, "percent", Decimal(percent), one.meter_id, one.units, limit)
+    for quantity in own["quantity"]:
+        if meter.to_quantity(one.units) >= quantity:
+            yield Crossed(*at, "quantity", quantity, one.meter_id, one.units)
 
 
 def _reached_totals(session: Session, stored: Stored) -> list[_Reached]:
@@ -127,38 +152,3 @@ def _plans(session: Session, period_ids: set[int]) -> dict[int, str]:
         return {}
     rows = session.execute(select(Period.id, Period.plan).where(Period.id.in_(period_ids)))
     return {row.id: row.plan for row in rows}
-
-
-def current_alerts(session: Session, customer_id: int, *, now: datetime) -> Sequence[tuple[Alert, str]]:
-    """The alerts of a customer's current period with the key of their meter, the highest threshold of each first."""
-    rows = session.execute(
-        select(Alert, MeterRow.key)
-        .join(Period, Period.id == Alert.period_id)
-        .join(MeterRow, MeterRow.id == Alert.meter_id)
-        .where(Alert.customer_id == customer_id, Period.starts_at <= now, Period.ends_at > now)
-        .order_by(Alert.percent.desc(), Alert.crossed_at.desc(), Alert.id.desc())
-    )
-    return [(row[0], row[1]) for row in rows]
-
-
-def history(session: Session, customer_id: int, *, limit: int = 50) -> Sequence[tuple[Alert, str]]:
-    """The newest alerts of a customer, whatever the period, with the key of their meter."""
-    query = select(Alert, MeterRow.key).join(MeterRow, MeterRow.id == Alert.meter_id)
-    rows = session.execute(query.where(Alert.customer_id == customer_id).order_by(Alert.id.desc()).limit(limit))
-    return [(row[0], row[1]) for row in rows]
-
-
-def list_alerts(
-    session: Session, customer_id: int, *, now: datetime, before: int | None, limit: int
-) -> Sequence[tuple[Alert, MeterRow]]:
-    """The alerts of a customer's current period with their meter, newest first; those before the id `before`."""
-    query = (
-        select(Alert, MeterRow)
-        .join(Period, Period.id == Alert.period_id)
-        .join(MeterRow, MeterRow.id == Alert.meter_id)
-        .where(Alert.customer_id == customer_id, Period.starts_at <= now, Period.ends_at > now)
-        .order_by(Alert.id.desc())
-        .limit(limit)
-    )
-    rows = session.execute(query if before is None else query.where(Alert.id < before))
-    return [(row[0], row[1]) for row in rows]

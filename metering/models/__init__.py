@@ -1,6 +1,6 @@
 """The tables, one noun a file. Nothing but columns and constraints: what is done with them stands elsewhere."""
 
-from metering.models.alert import Alert
+from metering.models.alert import Alert, AlertThreshold, MailedAlert
 from metering.models.api_key import ApiKey
 from metering.models.confirmation import EmailChange, Invitation, PasswordReset, SignUp
 from metering.models.customer import Customer
@@ -27,6 +27,7 @@ __all__ = [
     "ROLES",
     "Accrual",
     "Alert",
+    "AlertThreshold",
     "ApiKey",
     "AuditEntry",
     "Correction",
@@ -41,6 +42,7 @@ __all__ = [
     "LedgerEntry",
     "Level",
     "Mail",
+    "MailedAlert",
     "Membership",
     "MeterRow",
     "PartitionRow",

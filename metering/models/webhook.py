@@ -32,7 +32,7 @@ class WebhookEndpoint(Model):
 
 class WebhookDelivery(Model):
     """One message to one endpoint. `body` is what is signed and sent, to the byte; `next_try_at` is null once it was
-    delivered or given up.
+    delivered or given up. `alert_id`: of which alert it tells, if of one.
     """
 
     __tablename__ = "webhook_deliveries"
@@ -44,6 +44,7 @@ class WebhookDelivery(Model):
     endpoint_id: Mapped[int] = mapped_column(
         BigInteger, ForeignKey("webhook_endpoints.id", ondelete="CASCADE"), index=True
     )
+    alert_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("alerts.id", ondelete="SET NULL"), index=True)
     message_id: Mapped[str] = mapped_column(Text, unique=True)
     event: Mapped[str] = mapped_column(Text)
     body: Mapped[str] = mapped_column(Text)

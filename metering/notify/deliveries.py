@@ -39,11 +39,12 @@ log = structlog.get_logger("metering.notify")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What endpoints of a customer are told, if they asked for this type of event."""
+    """What endpoints of a customer are told, if they asked for this type of event; `alert_id`, if it is of an alert."""
 
     customer_id: int
     event: str
     data: Mapping[str, Any]
+    alert_id: int | None = None
 
 
 def tell(session: Session, messages: Sequence[Message], *, now: datetime) -> int:
@@ -55,7 +56,7 @@ def tell(session: Session, messages: Sequence[Message], *, now: datetime) -> int
     )
     endpoints = session.scalars(query).all()
     made = [
-        _delivery(endpoint, message.event, message.data, now)
+        _delivery(endpoint, message.event, message.data, now, alert_id=message.alert_id)
         for message in messages
         for endpoint in endpoints
         if endpoint.customer_id == message.customer_id and message.event in endpoint.events
@@ -78,11 +79,18 @@ def replay(delivery: WebhookDelivery, *, now: datetime) -> None:
     delivery.tries, delivery.next_try_at, delivery.delivered_at = 0, now, None
 
 
-def _delivery(endpoint: WebhookEndpoint, event: str, data: Mapping[str, Any], now: datetime) -> WebhookDelivery:
+def _delivery(
+    endpoint: WebhookEndpoint, event: str, data: Mapping[str, Any], now: datetime, *, alert_id: int | None = None
+) -> WebhookDelivery:
     at = now.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    body = json.dumps({"type": event, "timestamp": at, "data": dict(data)}, separators=(",", ":"))
     return WebhookDelivery(
-        endpoint_id=endpoint.id, message_id=f"msg_{new_id()}", event=event, body=body, created_at=now, next_try_at=now
+        endpoint_id=endpoint.id,
+        alert_id=alert_id,
+        message_id=f"msg_{new_id()}",
+        event=event,
+        body=json.dumps({"type": event, "timestamp": at, "data": dict(data)}, separators=(",", ":")),
+        created_at=now,
+        next_try_at=now,
     )
 
 

@@ -16,7 +16,8 @@ meanwhile; a drain skips partitions that are taken and so waits for no closer; a
 `accruals` does it under this lock.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -39,6 +40,14 @@ MAX_HOURS = 250_000
 HOUR = timedelta(hours=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """How many levels (or last parts of periods) one call has closed, and the periods in which they cost something."""
+
+    levels: int = 0
+    period_ids: frozenset[int] = frozenset()
+
+
 class _Level(Protocol):
     """A row with a level to fold."""
 
@@ -51,10 +60,10 @@ class _Level(Protocol):
 
 def close_hours(
     session: Session, catalog: Catalog, *, now: datetime, settle_seconds: float, limit: int = MAX_LEVELS
-) -> int:
+) -> Closed:
     """Close the hours that ended at least `settle_seconds` ago, for up to `limit` levels; how many levels moved on.
 
-    The caller commits, soon, and calls again until the answer is 0. Waits for drains that are at work on the partitions
+    The caller commits, soon, and calls again until no level moves. Waits for drains that are at work on the partitions
     of these levels, and holds them up until the transaction ends. Levels of meters that the catalog no longer has
     stay as they are, and so do hours for whose end no period is stored yet.
     """
@@ -62,11 +71,11 @@ def close_hours(
     wanted = {"target": floor_hour(now - timedelta(seconds=settle_seconds)), "meters": billed, "most": limit}
     partitions = {level.partition for level in _due(session, wanted, None)}
     if not partitions:
-        return 0
+        return Closed()
     _lock(session, partitions)
     levels = _due(session, wanted, sorted(partitions))
     if not levels:
-        return 0  # another closer was faster
+        return Closed()  # another closer was faster
     changes = _changes(session, levels, [level.until - MICROSECOND for level in levels])
     periods = _periods(session, levels)
     folded = [
@@ -80,26 +89,31 @@ def close_hours(
         for level in levels
     ]
     _write(session, levels, folded)
-    return len(levels)
+    return Closed(len(levels), _costly(hour for fold in folded for hour in fold.hours))
 
 
 def settle_ended(
     session: Session, catalog: Catalog, *, now: datetime, settle_seconds: float, limit: int = MAX_LEVELS
-) -> int:
+) -> Closed:
     """Write what levels cost in an open hour for periods that ended within it at least `settle_seconds` ago; how many
-    such parts. The caller commits, and calls again until the answer is 0. Waits as `close_hours` does.
+    such parts. The caller commits, and calls again until there is none. Waits as `close_hours` does.
     """
     billed = [meter.key for meter in catalog.meters.values() if meter.is_level]
     ended_by = now - timedelta(seconds=settle_seconds)
     wanted = {"since": floor_hour(ended_by) - HOUR, "ended_by": ended_by, "meters": billed, "most": limit}
     partitions = {row.partition for row in session.execute(statement("ended_levels"), {**wanted, "partitions": None})}
     if not partitions:
-        return 0
+        return Closed()
     _lock(session, partitions)
     rows = session.execute(statement("ended_levels"), {**wanted, "partitions": sorted(partitions)}).all()
     changes = _changes(session, rows, [row.ends_at - MICROSECOND for row in rows])
-    _write_hours(session, [(row, _last_part(row, changes, catalog)) for row in rows])
-    return len(rows)
+    parts = [(row, _last_part(row, changes, catalog)) for row in rows]
+    _write_hours(session, parts)
+    return Closed(len(rows), _costly(part for _, part in parts))
+
+
+def _costly(hours: Iterable[HourAccrual]) -> frozenset[int]:
+    return frozenset(hour.period_id for hour in hours if hour.units)
 
 
 def _last_part(row: Any, changes: Mapping[tuple[int, int], Sequence[Change]], catalog: Catalog) -> HourAccrual:
@@ -113,31 +127,45 @@ def _last_part(row: Any, changes: Mapping[tuple[int, int], Sequence[Change]], ca
     return folded.hours[-1]
 
 
-def accrued(session: Session, customer_id: int, period: Period, *, now: datetime) -> dict[str, Decimal]:
-    """What each level of a customer accrued in `period` until `now`, by meter key; always whole units.
+def accrued(session: Session, period: Period, *, now: datetime) -> dict[str, Decimal]:
+    """What each level of a customer accrued in its `period` until `now`, by meter key; always whole units.
 
     Unit-seconds for meters billed time-weighted, the highest level so far for those billed by their maximum: the hours
     that are closed, and those that are not, folded in the same way. So closing an hour changes no answer.
     """
-    if now < period.starts_at:
-        return {}
-    levels = session.execute(statement("accrued_levels"), {"customer_id": customer_id, "period_id": period.id}).all()
-    units = {level.meter: Decimal(level.closed_units) for level in levels}
-    as_of = min(now, period.ends_at)
+    return accrued_in(session, [period], now=now)[period.id]
+
+
+def accrued_in(session: Session, periods: Collection[Period], *, now: datetime) -> dict[int, dict[str, Decimal]]:
+    """The same of many periods, by their ids, in as many statements as of one."""
+    units: dict[int, dict[str, Decimal]] = {period.id: {} for period in periods}
+    begun = {period.id: period for period in periods if period.starts_at <= now}
+    if not begun:
+        return units
+    wanted = {"customer_ids": [one.customer_id for one in begun.values()], "period_ids": list(begun)}
+    levels = session.execute(statement("accrued_levels"), wanted).all()
+    for level in levels:
+        units[level.period_id][level.meter] = Decimal(level.closed_units)
+    as_of = {period.id: min(now, period.ends_at) for period in begun.values()}
     # An event of this very instant counts already: who takes a seat sees it at once.
-    open_levels = [level for level in levels if level.accrued_until <= as_of]
-    changes = _changes(session, open_levels, [as_of] * len(open_levels))
-    span = Span(period.id, period.starts_at, period.ends_at)
+    open_levels = [level for level in levels if level.accrued_until <= as_of[level.period_id]]
+    latest: dict[
+        tuple[int, int], tuple[Any, datetime]
+    ] = {}  # a level is looked at once, however many of its periods are
+    for level in sorted(open_levels, key=lambda level: as_of[level.period_id]):
+        latest[level.customer_id, level.meter_id] = level, as_of[level.period_id]
+    changes = _changes(session, [level for level, _ in latest.values()], [until for _, until in latest.values()])
     for level in open_levels:
+        until = as_of[level.period_id]
         folded = accrue(
             Opening(level.accrued_until, level.opening, level.peak),
-            changes.get((level.customer_id, level.meter_id), ()),
-            [span],
-            until=floor_hour(as_of) + HOUR,
+            [one for one in changes.get((level.customer_id, level.meter_id), ()) if one.time <= until],
+            [Span(level.period_id, begun[level.period_id].starts_at, begun[level.period_id].ends_at)],
+            until=floor_hour(until) + HOUR,
             bills_as=level.bills_as,
-            as_of=as_of,
+            as_of=until,
         )
-        units[level.meter] += sum(hour.units for hour in folded.hours)
+        units[level.period_id][level.meter] += sum(hour.units for hour in folded.hours)
     return units
 
 

@@ -33,9 +33,9 @@ def test_an_alert_fires_is_shown_mailed_and_posted(app: Flask, world: World, vis
     make_user(world, "owner@acme.example", world.customer("acme", "free"))
     page = visit.logged_in()
     page.get_by_role("link", name="Alerts", exact=True).click()
-    page.get_by_label("Percent of a limit").fill("30")
-    page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("The thresholds are saved")).to_be_visible()
+    page.get_by_role("textbox", name="At").fill("30")
+    page.get_by_role("button", name="Add threshold").click()
+    expect(page.get_by_text("The threshold is saved")).to_be_visible()
     page.get_by_role("link", name="Webhooks").click()
     page.get_by_label("Address").fill(receiver.url)
     page.get_by_role("button", name="Add endpoint").click()
@@ -44,10 +44,10 @@ def test_an_alert_fires_is_shown_mailed_and_posted(app: Flask, world: World, vis
 
     world.record(world.event(quantity=300))
     page.get_by_role("link", name="Overview", exact=True).click()
-    expect(page.get_by_text("API calls: 30% of the limit used")).to_be_visible()
+    expect(page.get_by_text("API calls: 30% of the limit used", exact=True)).to_be_visible()
     page.get_by_role("link", name="Alerts", exact=True).click()
     for _ in range(200):  # the keeper of the site writes it down in a moment
-        if page.get_by_role("cell", name="30%").is_visible():
+        if page.get_by_role("cell", name="30%", exact=True).is_visible():
             break
         page.reload()
     assert send_waiting(app.extensions["metering"].runtime) == 1

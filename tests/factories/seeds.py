@@ -25,7 +25,7 @@ from metering.api.operation import Answered, Content
 from metering.api.parameters import flat_query
 from metering.api.shapes import EXAMPLE_CUSTOMER
 from metering.catalog import Meter
-from metering.models import ApiKey, Customer, Membership, User
+from metering.models import Alert, ApiKey, Customer, Membership, User
 from metering.notify.deliveries import ping
 from metering.notify.endpoints import create_endpoint
 from metering.problems import to_json
@@ -82,6 +82,7 @@ class Seeds:
         world.send()
         seeds._usage()
         seeds._webhook(demo)
+        seeds._alert(demo)
         return seeds
 
     def client(self, user: str | None = None) -> FlaskClient:
@@ -148,6 +149,15 @@ class Seeds:
         endpoint = create_endpoint(session, demo, url=url, events=["alert.crossed"], now=now)
         self.ids |= {"endpoint_id": endpoint.id, "delivery_id": ping(session, endpoint, now=now).id}
         session.commit()
+
+    def _alert(self, demo: Customer) -> None:
+        session, now = self.world.session, self.world.now
+        (period, *_) = self.world.periods(CUSTOMER)
+        bill = {"kind": "money", "value": 40, "total": 49, "currency": "USD"}
+        alert = Alert(customer_id=demo.id, period_id=period.id, crossed_at=now, **bill)
+        session.add(alert)
+        session.commit()
+        self.ids["alert_id"] = alert.id
 
     def _usage(self) -> None:
         world = self.world

@@ -162,10 +162,10 @@ class World:
     def close_hours(self, settle_seconds: float = 0) -> int:
         """Close every hour that can be closed, and the last parts of ended periods; how many levels moved on."""
         moved = 0
-        while more := close_hours(self.session, self.catalog, now=self.now, settle_seconds=settle_seconds):
+        while more := close_hours(self.session, self.catalog, now=self.now, settle_seconds=settle_seconds).levels:
             self.session.commit()
             moved += more
-        while settle_ended(self.session, self.catalog, now=self.now, settle_seconds=settle_seconds):
+        while settle_ended(self.session, self.catalog, now=self.now, settle_seconds=settle_seconds).levels:
             self.session.commit()
         self.session.commit()
         return moved

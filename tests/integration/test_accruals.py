@@ -124,7 +124,7 @@ def test_a_late_event_lowers_the_peak_that_a_later_hour_had_risen_to(world: Worl
 
 def test_an_hour_is_split_where_the_period_ends_inside_it(world: World) -> None:
     """A month in India begins at 18:30 UTC."""
-    customer = world.customer(timezone="Asia/Kolkata")
+    world.customer(timezone="Asia/Kolkata")
     november, december = world.periods()[:2]
     boundary = datetime(2026, 11, 30, 18, 30, tzinfo=UTC)
     assert november.ends_at == boundary == december.starts_at
@@ -149,23 +149,21 @@ def test_an_hour_is_split_where_the_period_ends_inside_it(world: World) -> None:
         (december.id, 2, 2),
         (december.id, 0, 2),
     ]
-    assert accrued(world.session, customer.id, november, now=world.now) == {STORAGE: 9 * HOUR, SEATS: 3}
-    assert accrued(world.session, customer.id, december, now=world.now) == {STORAGE: 9 * HOUR, SEATS: 2}
+    assert accrued(world.session, november, now=world.now) == {STORAGE: 9 * HOUR, SEATS: 3}
+    assert accrued(world.session, december, now=world.now) == {STORAGE: 9 * HOUR, SEATS: 2}
 
 
 def test_a_period_that_begins_in_the_middle_of_hours_not_closed_yet_is_told_apart_all_the_same(world: World) -> None:
-    customer = world.customer(timezone="Asia/Kolkata")
+    world.customer(timezone="Asia/Kolkata")
     november, december = world.periods()[:2]
     put(world, STORAGE, 6)
     world.drain()
     world.now = december.starts_at + timedelta(minutes=20)
 
     # from the 10th 12:00 to the 30th 18:30: twenty days and six and a half hours
-    assert accrued(world.session, customer.id, november, now=world.now) == {
-        STORAGE: 6 * (20 * DAY + 6 * HOUR + HOUR // 2)
-    }
-    assert accrued(world.session, customer.id, december, now=world.now) == {STORAGE: 6 * 20 * 60}
-    assert accrued(world.session, customer.id, december, now=december.starts_at - timedelta(seconds=1)) == {}
+    assert accrued(world.session, november, now=world.now) == {STORAGE: 6 * (20 * DAY + 6 * HOUR + HOUR // 2)}
+    assert accrued(world.session, december, now=world.now) == {STORAGE: 6 * 20 * 60}
+    assert accrued(world.session, december, now=december.starts_at - timedelta(seconds=1)) == {}
 
 
 def test_seats_rise_and_fall_and_their_maximum_is_charged_once(world: World) -> None:
@@ -184,7 +182,7 @@ def test_seats_rise_and_fall_and_their_maximum_is_charged_once(world: World) -> 
 
 
 def test_seats_that_are_carried_into_a_period_are_its_first_maximum(world: World) -> None:
-    customer = world.customer()
+    world.customer()
     put(world, SEATS, 4)
     put(world, SEATS, 2, at=START + timedelta(hours=1))
     world.drain()
@@ -192,8 +190,8 @@ def test_seats_that_are_carried_into_a_period_are_its_first_maximum(world: World
     world.close_hours()
 
     november, december = world.periods()[:2]
-    assert accrued(world.session, customer.id, november, now=world.now) == {SEATS: 4}
-    assert accrued(world.session, customer.id, december, now=world.now) == {SEATS: 2}
+    assert accrued(world.session, november, now=world.now) == {SEATS: 4}
+    assert accrued(world.session, december, now=world.now) == {SEATS: 2}
 
 
 def test_a_voided_event_counts_nowhere(world: World) -> None:
@@ -231,21 +229,21 @@ def test_time_before_the_first_period_is_not_billed(world: World) -> None:
 
 
 def test_a_late_event_of_a_closed_period_changes_the_level_from_the_current_one_on(world: World) -> None:
-    customer = world.customer()
+    world.customer()
     november, december = world.periods()[:2]
     put(world, STORAGE, 100)
     world.drain()
     world.now = november.ends_at + timedelta(hours=3)
     world.close_hours()
     world.close_periods()
-    billed = accrued(world.session, customer.id, november, now=world.now)
+    billed = accrued(world.session, november, now=world.now)
 
     put(world, STORAGE, 50, outright=False, at=november.ends_at - timedelta(days=2))
     world.drain()
     world.close_hours()
 
-    assert accrued(world.session, customer.id, november, now=world.now) == billed
-    assert accrued(world.session, customer.id, december, now=world.now) == {STORAGE: 150 * 3 * HOUR}
+    assert accrued(world.session, november, now=world.now) == billed
+    assert accrued(world.session, december, now=world.now) == {STORAGE: 150 * 3 * HOUR}
 
 
 def test_a_late_event_before_the_first_period_finds_the_level_of_its_time(world: World) -> None:
@@ -304,7 +302,7 @@ def test_many_customers_are_closed_by_as_many_statements_as_one(world: World) ->
     world.drain()
     world.advance(hours=1)
     with world.counting() as for_one:
-        assert close_hours(world.session, world.catalog, now=world.now, settle_seconds=0) == 1
+        assert close_hours(world.session, world.catalog, now=world.now, settle_seconds=0).levels == 1
     world.session.commit()
 
     for number in range(40):
@@ -314,7 +312,7 @@ def test_many_customers_are_closed_by_as_many_statements_as_one(world: World) ->
     world.drain()
     world.advance(hours=3)
     with world.counting() as for_many:
-        assert close_hours(world.session, world.catalog, now=world.now, settle_seconds=0) == 81
+        assert close_hours(world.session, world.catalog, now=world.now, settle_seconds=0).levels == 81
     world.session.commit()
 
     assert for_many == for_one
@@ -329,7 +327,7 @@ def test_a_limit_leaves_the_rest_to_the_next_call(world: World) -> None:
     world.advance(hours=1)
     moved = []
     for _ in range(4):
-        moved.append(close_hours(world.session, world.catalog, now=world.now, settle_seconds=0, limit=2))
+        moved.append(close_hours(world.session, world.catalog, now=world.now, settle_seconds=0, limit=2).levels)
         world.session.commit()
 
     assert moved == [2, 2, 1, 0]
@@ -418,7 +416,7 @@ def test_closers_and_drains_side_by_side_end_with_what_the_events_say(world: Wor
         moved = 0
         while not recorded.is_set():
             with Session(engine) as session:
-                moved += close_hours(session, world.catalog, now=world.now, settle_seconds=0, limit=5)
+                moved += close_hours(session, world.catalog, now=world.now, settle_seconds=0, limit=5).levels
                 session.commit()
         return moved
 
@@ -464,7 +462,7 @@ def accruals(world: World, meter: str | None = None, customer: str | None = None
 def accrued_now(world: World, customer: Customer) -> dict[str, Decimal]:
     """In the period that is current."""
     period = next(period for period in world.periods(customer.key) if period.starts_at <= world.now < period.ends_at)
-    found = accrued(world.session, customer.id, period, now=world.now)
+    found = accrued(world.session, period, now=world.now)
     world.session.commit()
     return found
 

@@ -31,15 +31,16 @@ def alerts(caller: ApiConsumer) -> list[tuple[str, int]]:
 
 
 def test_thresholds_are_the_catalogs_until_a_customer_has_its_own(acme: ApiConsumer, world: World) -> None:
-    assert acme.get(THRESHOLDS).json == {"percents": [80, 100], "inherited": True}
+    assert acme.get(THRESHOLDS).json == {"percents": [80, 100], "inherited": True, "thresholds": []}
 
     assert acme.call("PUT", THRESHOLDS, json={"percents": [100, 50, 80, 50]}).json == {
         "percents": [50, 80, 100],
         "inherited": False,
+        "thresholds": [],
     }
     assert acme.get(THRESHOLDS).json["percents"] == [50, 80, 100]
     assert put(acme, None) == 200
-    assert acme.get(THRESHOLDS).json == {"percents": [80, 100], "inherited": True}
+    assert acme.get(THRESHOLDS).json == {"percents": [80, 100], "inherited": True, "thresholds": []}
     assert world.session.scalar(select(func.count(AuditEntry.id))) == 2
 
 
@@ -71,7 +72,7 @@ def test_each_threshold_alerts_once_a_period(acme: ApiConsumer, metering: Meteri
     world.record(world.event(quantity=100))
     keep(metering)
     assert alerts(acme) == [("api_call", 10)]  # of the period that runs
-    assert world.session.scalar(select(func.count(Alert.id)).where(Alert.percent == 10)) == 2
+    assert world.session.scalar(select(func.count(Alert.id)).where(Alert.value == 10)) == 2
 
 
 def test_new_thresholds_hold_from_then_on(acme: ApiConsumer, metering: Metering, world: World) -> None:

@@ -210,7 +210,7 @@ def test_the_steps_are_ticked_off_as_they_are_done(world: World, owner: Visitor,
     counted = owner.open("/c/acme/quickstart").text
     assert "4 of 5 done" in counted
     assert "beside what your Pro plan allows" in counted
-    owner.submit("/c/acme/alerts", "/c/acme/alerts/thresholds", percents="50")
+    owner.submit("/c/acme/alerts", "/c/acme/alerts/thresholds", of="$", kind="money", value="90")
     assert "All set" in owner.open("/c/acme/quickstart").text
 
 

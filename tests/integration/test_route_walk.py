@@ -80,7 +80,14 @@ PAGES = {
     "POST /c/<customer_key>/plan/cancel": Page("customer", 303, form={}),
     "POST /c/<customer_key>/plan/resume": Page("customer", 303, form={}),
     "GET /c/<customer_key>/alerts": Page("customer"),
-    "POST /c/<customer_key>/alerts/thresholds": Page("customer", 303, form={"percents": "50, 100"}),
+    "POST /c/<customer_key>/alerts/thresholds": Page(
+        "customer", 303, form={"of": "*", "kind": "percent", "value": "50"}
+    ),
+    "POST /c/<customer_key>/alerts/thresholds/remove": Page(
+        "customer", 303, form={"of": "*", "kind": "percent", "value": "80"}
+    ),
+    "POST /c/<customer_key>/alerts/thresholds/standard": Page("customer", 303, form={}),
+    "POST /c/<customer_key>/alerts/<int(max=9223372036854775807):alert_id>/dismiss": Page("customer", 303, form={}),
     "POST /c/<customer_key>/alerts/mails": Page("customer", 303, form={"wanted": "no"}),
     "GET /c/<customer_key>/webhooks": Page("customer"),
     "POST /c/<customer_key>/webhooks": Page(

@@ -114,7 +114,7 @@ def test_what_changes_the_level_late_is_in_it_too(books: Books) -> None:
 
     assert checks == []
     assert owed(books)[key, "storage_bytes"] == before + 60 * BYTES
-    estimated = accrued(world.session, world.find(key).id, world.periods(key)[0], now=world.now)
+    estimated = accrued(world.session, world.periods(key)[0], now=world.now)
     assert estimated["storage_bytes"] == before + 60 * BYTES
     assert [check.name for check in verify(books.engine, world.redis) if not check.holds] == []
     books.advance(hours=2)

@@ -309,20 +309,10 @@ def test_others_look_and_change_nothing(world: World, app: Flask, endpoint: Webh
     assert all('<form method="post" action="/c/acme' not in text for text in shown)
 
 
-def test_thresholds_and_ones_own_mails_are_set_on_the_page(world: World, app: Flask) -> None:
+def test_ones_own_mails_are_chosen_on_the_page(world: World, app: Flask) -> None:
     make_user(world, "owner@acme.example", world.customer("acme", "pro"))
     owner, page = Visitor.of(app), "/c/acme/alerts"
     owner.log_in("owner@acme.example")
 
-    def set_(**fields: str) -> tuple[int, list[int] | None]:
-        status = owner.submit(page, f"{page}/thresholds", **fields).status_code
-        world.session.expire_all()
-        return status, world.find("acme").alert_percents
-
-    assert set_(percents=" 100, 50%;80 50 ") == (303, [50, 80, 100])
-    for bad in ("50.5", "0", "1001", "-5", "fifty", "1,2,3,4,5,6,7,8,9,10,11"):
-        assert set_(percents=bad) == (422, [50, 80, 100])
-    assert set_(percents="") == (303, [])
-    assert set_(inherit="yes") == (303, None)
     assert owner.submit(page, f"{page}/mails", wanted="no").status_code == 303
     assert world.session.scalars(select(Membership.alert_mails)).one() is False
