@@ -12,7 +12,7 @@ from metering.models import Invitation, Membership, UserSession
 ROLE_HELP = {
     "owner": "Everything, and decides who is an owner.",
     "admin": "Manages keys, members, plan and settings.",
-    "member": "Sees everything, changes nothing.",
+    "member": "Sees everything, dismisses alerts.",
     "viewer": "Sees everything, changes nothing.",
 }
 

@@ -1,5 +1,6 @@
 """What Stripe says of subscriptions and invoices is what the customer's plan, periods and invoices follow."""
 
+import json
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,8 @@ import pytest
 from sqlalchemy import select
 
 from metering.errors import Conflict
-from metering.models import AuditEntry, Customer, Invoice, StripeSubscription
+from metering.models import AuditEntry, Customer, Invoice, StripeSubscription, WebhookDelivery
+from metering.notify.endpoints import EVENTS, create_endpoint
 from metering.stripe_sync.gateway import StripeFailed
 from metering.stripe_sync.invoices import list_invoices, mirror_invoice
 from metering.stripe_sync.mirror import mirror
@@ -291,6 +293,50 @@ def test_an_invoice_is_listed_once_it_is_final_and_follows_its_state(
     told_of_invoice(world, stripe, status="paid", **(amounts | {"amount_due": 4912, "amount_paid": 4912}))
     assert [one.status for one in list_invoices(world.session, acme.id)] == ["paid"]
     assert len(world.session.scalars(select(Invoice)).all()) == 1
+
+
+def hooks(world: World) -> list[tuple[str, dict[str, Any]]]:
+    """What waits to be sent to endpoints of the customer's, in order."""
+    rows = world.session.scalars(select(WebhookDelivery).order_by(WebhookDelivery.id))
+    return [(row.event, json.loads(row.body)["data"]) for row in rows]
+
+
+@pytest.fixture
+def endpoint(world: World, acme: Customer) -> None:
+    create_endpoint(world.session, acme, url="https://hooks.acme.example/", events=list(EVENTS), now=world.now)
+    world.session.commit()
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_webhooks_tell_of_an_invoice_when_it_is_issued_and_when_it_is_paid(
+    world: World, acme: Customer, stripe: CannedStripe
+) -> None:
+    amounts = {"currency": "usd", "total": 4912, "amount_due": 4912, "amount_paid": 0, "number": "A-1"}
+    url = "https://pay.example/1"
+    for status in ("draft", "open", "open", "paid", "paid"):
+        told_of_invoice(world, stripe, status=status, hosted_invoice_url=url, **amounts)
+
+    facts = {"customer": "acme", "number": "A-1", "currency": "USD", "total": "49.12", "url": url}
+    assert hooks(world) == [
+        ("invoice.issued", {**facts, "status": "open"}),
+        ("invoice.paid", {**facts, "status": "paid"}),
+    ]
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_a_webhook_tells_of_a_plan_that_changed_and_of_none_that_did_not(
+    world: World, acme: Customer, follow: Callable[..., str | None]
+) -> None:
+    follow()
+    follow()
+    world.advance(hours=1)
+    follow(status="unpaid")
+
+    told = [(event, data["customer"], data["status"], data["from"], data["to"]) for event, data in hooks(world)]
+    assert told == [
+        ("subscription.changed", "acme", "active", "free", "pro"),
+        ("subscription.changed", "acme", "unpaid", "pro", "free"),
+    ]
 
 
 def test_yen_have_no_hundredths(world: World, acme: Customer, stripe: CannedStripe) -> None:
