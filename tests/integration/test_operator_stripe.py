@@ -1,0 +1,142 @@
+"""The console's buttons about Stripe, before a local Stripe: what each of them does to the books and over there, that
+it is audited, and that nobody else finds it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, select
+
+from metering import jobs
+from metering.models import AuditEntry, Reconciliation, StripeReport
+from metering.service import Metering
+from metering.stripe_sync import stops
+from tests.factories.console import parked_row
+from tests.factories.people import Visitor, make_user
+from tests.factories.shop import Served, Shop
+from tests.factories.standin import StandinProcess
+from tests.factories.world import World
+
+EMAIL = "op@metering.example"
+ACTOR = f"user:{EMAIL}"
+
+
+@pytest.fixture
+def app(stripe_app: Flask) -> Flask:
+    return stripe_app
+
+
+@pytest.fixture
+def shop(app: Flask, world: World, standin: StandinProcess, engine: Engine) -> Iterator[Shop]:
+    served = Served(app)
+    yield Shop(app, world, standin, engine, served.url).open()
+    served.close()
+
+
+@pytest.fixture
+def operator(app: Flask, shop: Shop) -> Visitor:
+    make_user(shop.world, EMAIL, operator=True)
+    visitor = Visitor.of(app)
+    visitor.log_in(EMAIL)
+    return visitor
+
+
+def entries(shop: Shop) -> list[tuple[str, str, Any]]:
+    """The audit log, newest first."""
+    shop.world.session.rollback()
+    rows = shop.world.session.scalars(select(AuditEntry).order_by(AuditEntry.id.desc()))
+    return [(one.actor, one.action, one.detail) for one in rows]
+
+
+def pressed(shop: Shop, operator: Visitor, page: str, action: str, **fields: str) -> str:
+    """What the console says once an operator has pressed a button that the customer's owner does not find."""
+    assert shop.owner.submit("/account", action, **fields).status_code == 404
+    answer = operator.submit(page, action, **fields)
+    assert answer.status_code == 303, answer.text
+    return operator.open(answer.location).text
+
+
+def test_one_of_two_subscriptions_is_ended_without_a_bill(shop: Shop, operator: Visitor) -> None:
+    shop.buy("pro")
+    shop.deliver()
+    first = shop.subscription()
+    items: Any = [
+        {"price": one.price.id} | ({} if one.price.recurring.usage_type == "metered" else {"quantity": 1})
+        for one in first["items"].data
+    ]
+    metadata = {"metering_plan": "pro"}
+    second = shop.client.v1.subscriptions.create({"customer": first.customer, "items": items, "metadata": metadata})
+    shop.deliver()
+    invoices = len(shop.client.v1.invoices.list().data)
+    action = "/operator/customers/acme/end-double"
+
+    said = pressed(shop, operator, "/operator/customers/acme", action, subscription=second.id, note="made by hand")
+
+    assert "Refund at Stripe what it cost." in said
+    assert [one.id for one in shop.client.v1.subscriptions.list({"status": "active"}).data] == [first.id]
+    assert len(shop.client.v1.invoices.list().data) == invoices
+    detail = {"subscription": second.id, "kept": [first.id], "note": "made by hand"}
+    assert (ACTOR, "stripe.end_double", detail) in entries(shop)
+
+
+def test_a_customer_is_linked_with_one_that_stripe_knows(shop: Shop, operator: Visitor) -> None:
+    known = shop.client.v1.customers.create({"name": "Acme"}).id
+    page, action = "/operator/customers/acme", "/operator/customers/acme/stripe-id"
+
+    refused = pressed(shop, operator, page, action, stripe_id="cus_nobody")
+    shop.world.session.rollback()
+    assert "cus_nobody" in refused
+    assert shop.world.find("acme").stripe_customer_id is None
+
+    assert f"acme is {known} at Stripe." in pressed(shop, operator, page, action, stripe_id=known)
+    actor, _, detail = entries(shop)[0]
+    assert shop.world.find("acme").stripe_customer_id == known
+    assert (actor, known in str(detail)) == (ACTOR, True)
+
+
+def test_a_row_is_written_off_with_a_note(shop: Shop, operator: Visitor) -> None:
+    row = parked_row(shop.world, shop.world.find("acme"))
+    shop.world.session.add(row)
+    shop.world.session.commit()
+    page = f"/operator/stripe/rows/{row.id}"
+
+    assert "written off" in pressed(shop, operator, page, f"{page}/write-off", note="a gift")
+
+    actor, action, detail = entries(shop)[0]
+    assert (actor, action, detail["note"]) == (ACTOR, "stripe.write_off", "a gift")
+    assert shop.world.session.scalars(select(StripeReport.state)).one() == "written_off"
+
+
+def test_reporting_goes_on_with_a_key_that_was_refused(shop: Shop, operator: Visitor, metering: Metering) -> None:
+    settings, session = metering.runtime.settings, shop.world.session
+    stops.note_stop(session, settings, "Invalid API Key", shop.world.now)
+    session.commit()
+    assert "Invalid API Key" in operator.open("/operator/stripe").text
+
+    assert "Reporting goes on." in pressed(shop, operator, "/operator/stripe", "/operator/stripe/resume")
+
+    assert entries(shop)[0] == (ACTOR, "stripe.resume", {"reason": "Invalid API Key"})
+    assert stops.stop_of(session, settings) is None
+
+
+def test_a_customer_is_compared_when_somebody_asks(
+    shop: Shop, operator: Visitor, metering: Metering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.buy("pro")
+    shop.deliver()
+    page = "/operator/stripe/reconciliations"
+
+    assert "under way" in pressed(shop, operator, page, page, customer="acme")
+    shop.world.session.rollback()
+    run = shop.world.session.scalars(select(Reconciliation)).one()
+    assert run.finished_at is None
+
+    monkeypatch.setattr(jobs, "runtime", lambda: metering.runtime)
+    jobs.compare_customer(run.id)
+
+    shop.world.session.rollback()
+    assert run.finished_at is not None
+    assert entries(shop)[0][:2] == (ACTOR, "stripe.reconcile")
+    assert "acme" in operator.open(f"{page}/{run.id}").text
