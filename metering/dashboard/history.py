@@ -66,12 +66,17 @@ class Histories:
 
 def read_history(access: Access) -> History | None:
     """None while PostgreSQL is away and nothing was read lately."""
+    return history_of(access.customer_id, access.customer_key, access.timezone)
+
+
+def history_of(customer_id: int, customer_key: str, timezone: str) -> History | None:
+    """The same, of a customer whose page it need not be."""
     runtime = current_metering().runtime
     now, kept = runtime.clock(), _histories()
-    whose = (access.customer_id, access.timezone)
+    whose = (customer_id, timezone)
     if (found := kept.recall(whose, now)) is not None:
         return found
-    found = from_database(lambda session: _read(session, runtime.catalog, access, now))
+    found = from_database(lambda session: _read(session, runtime.catalog, customer_key, timezone, now))
     if found is not None:
         kept.keep(whose, found)
     return found
@@ -87,14 +92,14 @@ def expected_bill(figures: Figures, bill: Estimate | None, history: History | No
     return forecast(runtime.catalog, bill, paces, levels, now=runtime.clock())
 
 
-def _read(session: Session, catalog: Catalog, access: Access, now: datetime) -> History:
-    where = zone(access.timezone)
+def _read(session: Session, catalog: Catalog, customer_key: str, timezone: str, now: datetime) -> History:
+    where = zone(timezone)
     midnight = now.astimezone(where).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     *days, _ = edges(midnight - timedelta(days=DAYS - 1), now + MICROSECOND, "DAY", where)
     used = {}
     for meter in catalog.meters.values():
         if meter.counts_live:
-            query = UsageQuery(meter, from_=days[0], window_size="DAY", timezone=where, customers=[access.customer_key])
+            query = UsageQuery(meter, from_=days[0], window_size="DAY", timezone=where, customers=[customer_key])
             values = {row.window_start: row.value for row in query_usage(session, query, now=now)}
             used[meter.key] = tuple(values.get(day, Decimal(0)) for day in days)
     return History(tuple(days), used, now)

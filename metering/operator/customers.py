@@ -19,9 +19,10 @@ from metering.billing.rhythm import zone
 from metering.catalog import Catalog
 from metering.dashboard import humanize, presenters
 from metering.dashboard.access import current_metering
+from metering.dashboard.history import history_of
 from metering.dashboard.outlook import Outlook
 from metering.dashboard.view_models import KeyView, UsageCard
-from metering.errors import IntakeUnavailable, UnknownCustomer
+from metering.errors import MeteringError
 from metering.extensions import db
 from metering.models import Customer, Membership, Period, StripeSubscription
 from metering.operator.access import Missing, Operator, note_of, operator_action, operator_page
@@ -207,7 +208,7 @@ def _rows(session: Session, runtime: Runtime, found: Sequence[Customer], lacking
 
 def _view(session: Session, runtime: Runtime, found: Customer) -> CustomerView:
     catalog, now, where = runtime.catalog, runtime.clock(), zone(found.timezone)
-    cards, fault = _cards(found.key, catalog, where, now)
+    cards, fault = _cards(found, catalog, where, now)
     periods = session.scalars(
         select(Period).where(Period.customer_id == found.id, Period.ends_at > now).order_by(Period.starts_at).limit(2)
     ).all()
@@ -253,12 +254,14 @@ def _view(session: Session, runtime: Runtime, found: Customer) -> CustomerView:
     )
 
 
-def _cards(key: str, catalog: Catalog, where: tzinfo, now: datetime) -> tuple[tuple[UsageCard, ...], str]:
+def _cards(found: Customer, catalog: Catalog, where: tzinfo, now: datetime) -> tuple[tuple[UsageCard, ...], str]:
     """The live figures; none, and why, while they cannot be read."""
+    metering = current_metering()
     try:
-        summary = current_metering().summary(key)
-    except (IntakeUnavailable, UnknownCustomer) as error:
+        summary, bill = metering.summary(found.key), metering.estimate(found.key)
+    except MeteringError as error:
         return (), error.message
     used = [one for one in summary.meters if one.used or one.held or one.limit is not None]
-    outlook = Outlook(summary.period, None, where, now)
-    return tuple(presenters.usage_card(catalog, summary.plan, one, None, outlook) for one in used), ""
+    costs = presenters.overage_costs(bill)
+    outlook = Outlook(summary.period, history_of(found.id, found.key, found.timezone), where, now)
+    return tuple(presenters.usage_card(catalog, summary.plan, one, costs.get(one.meter), outlook) for one in used), ""
