@@ -11,7 +11,7 @@ PYTHONS = python3.12 python3.11 python3 python3.13 python3.14
 
 # A test process a core, each with servers of its own; the tests that start whole products share one of them, one after
 # another. TESTS="-n 0 --pdb" and the like do without.
-PARALLEL = --numprocesses auto --maxprocesses 4 --dist loadgroup
+PARALLEL = --numprocesses 3 --dist loadgroup
 
 # Where bytecode is not kept, each of the many processes compiles everything anew: seconds at every start.
 export PYTHONDONTWRITEBYTECODE =

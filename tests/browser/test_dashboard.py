@@ -55,7 +55,7 @@ def test_everything_works_without_scripts(world, acme, site, visit):
     lively(world)
     page = visit.logged_in(java_script_enabled=False)
     expect(card(page, "API calls").get_by_text("846", exact=True)).to_be_visible()
-    expect(page.get_by_text("Tokens: limit reached")).to_be_visible()
+    expect(page.get_by_text("Tokens: limit reached", exact=True)).to_be_visible()
     page.get_by_role("link", name="API keys").click()
     page.get_by_label("Name").fill("Without scripts")
     page.get_by_role("button", name="Create key").click()
