@@ -10,7 +10,7 @@ import click
 from metering.cli.common import counted, current_metering, explained, json_option, print_json, show_figures
 from metering.runtime import Runtime
 from metering.stripe_sync.reconcile import Compared, Scope, reconcile
-from metering.stripe_sync.standing import stripe_standing
+from metering.stripe_sync.standing import stripe_standing, without_stripe_id, without_subscription
 
 
 @click.command("status")
@@ -49,12 +49,13 @@ def status(as_json: bool) -> None:
 
 def _status(runtime: Runtime) -> dict[str, Any]:
     with runtime.transaction() as session:
-        found = stripe_standing(session, runtime)
+        found, now = stripe_standing(session, runtime), runtime.clock()
+        nameless, unsubscribed = without_stripe_id(session, now), without_subscription(session, now)
     return {
         "stopped": found.stopped.message if found.stopped else None,
         "figures": found.figures,
-        "without_stripe_id": found.without_stripe_id,
-        "without_subscription": found.without_subscription,
+        "without_stripe_id": nameless,
+        "without_subscription": unsubscribed,
         "parked": found.parked,
         "doubled": [asdict(one) for one in found.doubled],
         "differences": [

@@ -21,7 +21,7 @@ from metering.operator.pages import blueprint, fragment, render
 from metering.runtime import Runtime
 from metering.store.status import Flow, flow
 from metering.stripe_sync import inbound
-from metering.stripe_sync.standing import last_accepted_age_seconds, stripe_standing
+from metering.stripe_sync.standing import StripeStanding, last_accepted_age_seconds, stripe_standing
 
 MINUTES = 60
 RECENT = 5
@@ -74,8 +74,9 @@ def _view(runtime: Runtime) -> HomeView:
     session, now = db.session(), runtime.clock()
     state = flow(session, runtime.redis, now=now)
     minutes = _minutes(runtime, now)
+    stripe = None if runtime.settings.stripe == "off" else stripe_standing(session, runtime)
     return HomeView(
-        alarms=tuple(alarms(session, runtime, state, now)),
+        alarms=tuple(alarms(session, runtime, state, stripe, now)),
         charts=charts(minutes),
         now=(
             Figure("Backlog", _count(state.backlog_entries), "entries not in PostgreSQL yet"),
@@ -86,7 +87,7 @@ def _view(runtime: Runtime) -> HomeView:
             Figure("Corrections", _count(state.corrections), "of live counters, to be applied"),
         ),
         refusals=refusals(minutes),
-        stripe=tuple(_stripe(session, runtime)),
+        stripe=() if stripe is None else tuple(_stripe(session, runtime, stripe)),
     )
 
 
@@ -135,8 +136,11 @@ def refusals(minutes: Sequence[Minute]) -> tuple[Figure, ...]:
     )
 
 
-def alarms(session: Session, runtime: Runtime, state: Flow, now: datetime) -> list[Alarm]:
-    found = [*_flow_alarms(runtime, state, now), *_stripe_alarms(session, runtime)]
+def alarms(
+    session: Session, runtime: Runtime, state: Flow, stripe: StripeStanding | None, now: datetime
+) -> list[Alarm]:
+    """`stripe` is None where nothing is told to it."""
+    found = _flow_alarms(runtime, state, now) + ([] if stripe is None else _stripe_alarms(session, stripe))
     last = verification.last_finished(session)
     if last is not None and not last.holds:
         text = "verify found differences or could not finish. Read what each check found."
@@ -191,10 +195,8 @@ def _queue_alarms(runtime: Runtime, now: datetime) -> list[Alarm]:
     return found
 
 
-def _stripe_alarms(session: Session, runtime: Runtime) -> list[Alarm]:
-    if runtime.settings.stripe == "off":
-        return []
-    standing, counts, found = stripe_standing(session, runtime), inbound.counts(session), []
+def _stripe_alarms(session: Session, standing: StripeStanding) -> list[Alarm]:
+    counts, found = inbound.counts(session), []
     if standing.stopped:
         text = f"{standing.stopped.reason}. Set a good key, or mend its permissions and resume."
         url = url_for("operator.stripe")
@@ -223,10 +225,8 @@ def _stripe_alarms(session: Session, runtime: Runtime) -> list[Alarm]:
     return found
 
 
-def _stripe(session: Session, runtime: Runtime) -> list[Figure]:
-    if runtime.settings.stripe == "off":
-        return []
-    figures = stripe_standing(session, runtime).figures
+def _stripe(session: Session, runtime: Runtime, standing: StripeStanding) -> list[Figure]:
+    figures = standing.figures
     age = last_accepted_age_seconds(session, runtime)
 
     def figure(label: str, name: str, hint: str, state: str | None = None) -> Figure:

@@ -15,7 +15,7 @@ from metering.operator.access import Missing, Operator, note_of, operator_action
 from metering.operator.pages import PAGE, When, blueprint, chosen, moment_of, page_of, render, when
 from metering.stripe_sync import decisions, stops
 from metering.stripe_sync.rows import STATES, NamedRow, Place, RowFilter, find_row, list_rows, rows_of_hour
-from metering.stripe_sync.standing import stripe_standing
+from metering.stripe_sync.standing import stripe_standing, without_stripe_id
 
 ROW = "<int(max=9223372036854775807):report_id>"
 
@@ -66,7 +66,8 @@ def stripe(operator: Operator) -> ResponseReturnValue:
     found = list_rows(session, filters, before=_place(), limit=PAGE + 1)
     now, catalog = runtime.clock(), runtime.catalog
     page = page_of(found, [_row(one, catalog, now) for one in found[:PAGE]], _place_of)
-    standing = None if runtime.settings.stripe == "off" else stripe_standing(session, runtime)
+    off = runtime.settings.stripe == "off"
+    standing = None if off else stripe_standing(session, runtime)
     return render(
         operator,
         "stripe",
@@ -75,7 +76,7 @@ def stripe(operator: Operator) -> ResponseReturnValue:
         states=[("", "Any"), *((one, words(one)) for one in STATES)],
         meters=[("", "Any"), *((meter.key, meter.name) for meter in catalog.meters.values())],
         stopped=standing.stopped if standing else None,
-        without=standing.without_stripe_id if standing else [],
+        without=[] if off else without_stripe_id(session, now),
         doubled=standing.doubled if standing else [],
     )
 

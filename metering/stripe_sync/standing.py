@@ -22,12 +22,8 @@ REASONS_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class StripeStanding:
-    """`without_stripe_id`, `without_subscription`: account, customer, meter and how much, of what cannot be told."""
-
     stopped: Stopped | None
     figures: dict[str, float]
-    without_stripe_id: list[dict[str, Any]]
-    without_subscription: list[dict[str, Any]]
     parked: list[dict[str, Any]]
     doubled: list[Doubled]
     differences: Sequence[ReconciledDifference]
@@ -38,12 +34,20 @@ def stripe_standing(session: Session, runtime: Runtime) -> StripeStanding:
     return StripeStanding(
         stopped=stop_of(session, runtime.settings),
         figures=stripe_status(runtime, session),
-        without_stripe_id=_by_account(session, "usage_without_stripe_id", runtime.clock()),
-        without_subscription=_by_account(session, "usage_without_subscription", runtime.clock()),
         parked=_parked(session),
         doubled=doubled(session),
         differences=standing_differences(session),
     )
+
+
+def without_stripe_id(session: Session, now: datetime) -> list[dict[str, Any]]:
+    """Account, customer, meter and how much, of what is owed for customers that Stripe does not know."""
+    return _by_account(session, "usage_without_stripe_id", now)
+
+
+def without_subscription(session: Session, now: datetime) -> list[dict[str, Any]]:
+    """The same, of what was used by those that Stripe knows while no subscription ran: nobody bills it."""
+    return _by_account(session, "usage_without_subscription", now)
 
 
 def last_accepted_age_seconds(session: Session, runtime: Runtime) -> float | None:
