@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import requests
@@ -115,9 +115,24 @@ def axe() -> str:
 
 
 def serious(page: Page, axe: str) -> list[str]:
-    """What of the page that is open keeps somebody from using it."""
+    """What of the page that is open keeps somebody from using it, in the light and in the dark, where only the colours
+    are others.
+    """
     page.evaluate(axe)
-    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    _change_to(page, "dark")
+    found = _violations(page, "resultTypes: ['violations'], runOnly: ['color-contrast']")
+    _change_to(page, "light")
+    return found + _violations(page, "resultTypes: ['violations']")
+
+
+def _change_to(page: Page, theme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=theme)
+    page.locator(f"html[data-bs-theme={theme}]").wait_for(state="attached")
+    page.evaluate("for (const one of document.getAnimations()) one.finish()")  # buttons change colour by and by
+
+
+def _violations(page: Page, options: str) -> list[str]:
+    result = page.evaluate(f"axe.run(document, {{{options}}})")
     return [
         f"{page.url}: {fault['id']}: {node['target']}"
         for fault in result["violations"]

@@ -7,8 +7,9 @@ With METERING_SCREENSHOTS=FOLDER each is written there as a picture, wide and na
 import os
 import re
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from flask import Flask
@@ -26,6 +27,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
 
 WIDTHS = (1440, 1280, 768, 390, 360)
 PICTURED = (1280, 390)
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 PARAMETER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
 NO_PAGES = re.compile(r"/live/|/static/|\.csv$|/status$|^/(healthz|readyz|metrics|api|webhooks)|^/c/<customer_key>/$")
 
@@ -62,34 +64,39 @@ def ids(world: World, app: Flask) -> dict[str, Any]:
     return of_acme | sow_console(world)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_page_is_fit_to_be_seen(app: Flask, ids: dict[str, Any], visit: Visit, axe: str, theme: str) -> None:
-    faults = looked_at(visit.page("/login", color_scheme=theme), "login", axe, theme)
-    page = visit.logged_in(color_scheme=theme)
+def test_every_page_is_fit_to_be_seen(app: Flask, ids: dict[str, Any], visit: Visit, axe: str) -> None:
+    faults = looked_at(visit.page("/login"), "login", axe)
+    page = visit.logged_in()
     opened = paths(app, ids)
     for path in opened:
         answer = page.goto(path)
         assert answer is not None
         assert (path, answer.status) == (path, 200)
         name = path.strip("/").replace("/", "_").replace("c_acme", "overview" if path == "/c/acme/" else "c")
-        faults += looked_at(page, name, axe, theme)
+        faults += looked_at(page, name, axe)
 
     assert faults == []
     assert visit.faults == []
     assert {f"/c/acme/webhooks/{ids['endpoint_id']}", f"/operator/stripe/rows/{ids['report_id']}"} <= set(opened)
 
 
-def looked_at(page: Page, name: str, axe: str, theme: str) -> list[str]:
+def looked_at(page: Page, name: str, axe: str) -> list[str]:
     """What is wrong with the page that is open."""
     found = serious(page, axe)
-    folder = os.environ.get("METERING_SCREENSHOTS")
-    # The colours are another matter in the dark; how wide things are is not.
-    for width in WIDTHS if theme == "light" or folder else ():
+    for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         needed = page.evaluate("document.documentElement.scrollWidth")
         if needed > width:
-            found.append(f"{name} {theme}: needs {needed} pixels of {width}")
-        if width in PICTURED and folder:
-            page.screenshot(path=Path(folder) / f"{name}-{theme}-{width}.png", full_page=True)
+            found.append(f"{name}: needs {needed} pixels of {width}")
+    if folder := os.environ.get("METERING_SCREENSHOTS"):
+        _picture(page, Path(folder) / name)
     page.set_viewport_size({"width": 1280, "height": 900})
     return found
+
+
+def _picture(page: Page, name: Path) -> None:
+    for width, theme in product(PICTURED, THEMES):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=theme)
+        page.screenshot(path=f"{name}-{theme}-{width}.png", full_page=True)
+    page.emulate_media(color_scheme="light")

@@ -118,11 +118,10 @@ def test_a_phone_shows_it_without_scrolling_sideways(visit: Visit, path: str) ->
     assert width[0] <= width[1]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(visit: Visit, axe: str, theme: str) -> None:
+def test_axe_finds_nothing_serious(visit: Visit, axe: str) -> None:
     found = []
     for path in PAGES:
-        page = visit.page(path, color_scheme=theme)
+        page = visit.page(path)
         unfold(page)
         found += serious(page, axe)
 
