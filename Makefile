@@ -9,8 +9,8 @@ COMPILE = $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-he
 # Tried in this order. The wheel that brings a Redis has none for 3.13 yet, so what has one comes first.
 PYTHONS = python3.12 python3.11 python3 python3.13 python3.14
 
-# A test process a core, each with servers of its own; the tests that start whole products share one of them, one after
-# another. TESTS="-n 0 --pdb" and the like do without.
+# Three test processes, each with servers of its own: on two cores, what waits for a product leaves room for a third. Tests
+# that start whole products share one of them, those in front of a browser another. TESTS="-n 0 --pdb" does without.
 PARALLEL = --numprocesses 3 --dist loadgroup
 
 # Where bytecode is not kept, each of the many processes compiles everything anew: seconds at every start.

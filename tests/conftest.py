@@ -79,16 +79,20 @@ def quick_passwords() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def quick_rules() -> Iterator[None]:
     """Most of what an app costs is the compiling of its addresses, which are the same for each of the thousands."""
-    compile_builder, compiled = Rule._compile_builder, {}
+    compile_anew, compiled = Rule.compile, {}
 
-    def kept(rule: Rule, append_unknown: bool = True) -> Any:
-        known = (tuple(rule._trace), repr(rule.defaults), append_unknown)
+    def kept(rule: Rule) -> None:
+        known = (rule.rule, rule.is_leaf, rule.merge_slashes, rule.subdomain, rule.host, repr(rule.defaults))
         if known not in compiled:
-            compiled[known] = compile_builder(rule, append_unknown)
-        return compiled[known]
+            compile_anew(rule)
+            compiled[known] = (rule._parts, rule._trace, rule._converters, rule._build, rule._build_unknown)
+            return
+        rule._parts, rule._trace, rule._converters, build, build_unknown = compiled[known]
+        rule._build = build.__func__.__get__(rule)
+        rule._build_unknown = build_unknown.__func__.__get__(rule)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Rule, "_compile_builder", kept)
+        patch.setattr(Rule, "compile", kept)
         yield
 
 

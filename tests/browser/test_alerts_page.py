@@ -17,7 +17,7 @@ from tests.factories.hooks import HookReceiver
 from tests.factories.people import make_user
 from tests.factories.world import World
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 @pytest.fixture

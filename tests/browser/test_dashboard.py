@@ -11,7 +11,7 @@ from tests.browser.conftest import SOON_MS, ping
 from tests.factories.people import make_user
 from tests.factories.world import World
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 @pytest.fixture

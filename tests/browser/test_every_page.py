@@ -23,7 +23,7 @@ from tests.factories.people import make_user
 from tests.factories.subscriptions import invoiced
 from tests.factories.world import World
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 WIDTHS = (1440, 1280, 768, 390, 360)
 PICTURED = (1280, 390)

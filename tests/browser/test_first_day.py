@@ -8,7 +8,7 @@ from tests.browser.conftest import SOON_MS, Visit, ping
 from tests.factories.shop import Shop
 from tests.factories.world import World
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 FREE_CALLS = 1_000
 

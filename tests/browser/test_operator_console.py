@@ -8,7 +8,7 @@ from tests.factories.console import sow_console
 from tests.factories.people import make_user
 from tests.factories.world import World
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 @pytest.mark.parametrize("scripts", [True, False])

@@ -12,7 +12,7 @@ from tests.factories.mails import link_to
 from tests.factories.people import PASSWORD, make_user
 from tests.factories.world import World
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 def test_from_signing_up_to_the_first_key(world: World, app: Flask, visit: Visit, axe: str) -> None:

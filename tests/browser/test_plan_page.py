@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Visit, serious
 from tests.factories.shop import Shop
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.browser.conftest import Visit
 from tests.factories.people import make_user
 from tests.factories.world import World
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("products")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 @pytest.fixture(autouse=True)
