@@ -85,9 +85,10 @@ def quick_rules() -> Iterator[None]:
         known = (rule.rule, rule.is_leaf, rule.merge_slashes, rule.subdomain, rule.host, repr(rule.defaults))
         if known not in compiled:
             compile_anew(rule)
-            compiled[known] = (rule._parts, rule._trace, rule._converters, rule._build, rule._build_unknown)
+            built = rule._build, rule._build_unknown
+            compiled[known] = (rule.arguments, rule._parts, rule._trace, rule._converters, *built)
             return
-        rule._parts, rule._trace, rule._converters, build, build_unknown = compiled[known]
+        rule.arguments, rule._parts, rule._trace, rule._converters, build, build_unknown = compiled[known]
         rule._build = build.__func__.__get__(rule)
         rule._build_unknown = build_unknown.__func__.__get__(rule)
 
