@@ -22,13 +22,14 @@ from metering.dashboard.access import current_metering
 from metering.dashboard.history import history_of
 from metering.dashboard.outlook import Outlook
 from metering.dashboard.view_models import KeyView, UsageCard
-from metering.errors import MeteringError
+from metering.errors import Conflict, MeteringError
 from metering.extensions import db
 from metering.models import Customer, Membership, Period, StripeSubscription
 from metering.operator.access import Missing, Operator, note_of, operator_action, operator_page
 from metering.operator.pages import PAGE, When, blueprint, page_of, render, when
 from metering.runtime import Runtime
 from metering.stripe_sync import inbound, single
+from metering.stripe_sync.customers import require_known
 from metering.stripe_sync.mirror import RUNNING
 from metering.stripe_sync.processing import mirror_now
 from metering.stripe_sync.reporting import gateway_for
@@ -130,9 +131,19 @@ def put_on_plan(operator: Operator, customer_key: str) -> str:
         raise Missing("say from when on the plan bills")
     with operator.changing() as change:
         found = lock_customer(change.session, customer_key)
+        if (subscription := _running(change.session, found)) is not None:
+            raise Conflict(f"{subscription} runs at Stripe, and its plan is the customer’s: change or cancel it there")
         change_plan(change.session, operator.runtime.catalog, found, plan, when=start, now=change.now)
         change.note("customer.plan", found, plan=plan, when=start)
     return f"{customer_key} is on {plan}" + (" from the next period on." if start == "period_end" else " now.")
+
+
+def _running(session: Session, found: Customer) -> str | None:
+    """A subscription of the customer's that runs: books and Stripe would say different things of another plan."""
+    query = select(StripeSubscription.stripe_id).where(
+        StripeSubscription.customer_id == found.id, StripeSubscription.status.in_(RUNNING)
+    )
+    return session.scalars(query.limit(1)).first()
 
 
 @blueprint.post("/customers/<customer_key>/status")
@@ -153,6 +164,8 @@ def set_customer_status(operator: Operator, customer_key: str) -> str:
 def link_customer(operator: Operator, customer_key: str) -> str:
     wanted = request.form.get("stripe_id", "").strip() or None
     runtime = operator.runtime
+    if wanted is not None and runtime.settings.stripe != "off":
+        require_known(gateway_for(runtime.settings), wanted, customer_key)
     with operator.changing() as change:
         found = lock_customer(change.session, customer_key)
         link_with_stripe(change.session, runtime.settings, found, wanted, now=change.now, actor=operator.actor)

@@ -94,7 +94,7 @@ def verify_now(operator: Operator) -> str:
         return "A run is under way already."
     redis = operator.runtime.queue_redis
     enqueue(redis, verifying.JOB, run.id, queue=CHECKS, timeout_seconds=verifying.MAX_SECONDS)
-    return "The checks are under way."
+    return "The checks were begun."
 
 
 def _found(operator: Operator, run_id: int) -> RunView:

@@ -85,15 +85,26 @@ def test_a_customer_is_linked_with_one_that_stripe_knows(shop: Shop, operator: V
     known = shop.client.v1.customers.create({"name": "Acme"}).id
     page, action = "/operator/customers/acme", "/operator/customers/acme/stripe-id"
 
-    refused = pressed(shop, operator, page, action, stripe_id="cus_nobody")
+    refused = pressed(shop, operator, page, action, stripe_id="cus_NoSuchCustomer")
     shop.world.session.rollback()
-    assert "cus_nobody" in refused
+    assert "Stripe does not do it" in refused
     assert shop.world.find("acme").stripe_customer_id is None
 
     assert f"acme is {known} at Stripe." in pressed(shop, operator, page, action, stripe_id=known)
     actor, _, detail = entries(shop)[0]
     assert shop.world.find("acme").stripe_customer_id == known
     assert (actor, known in str(detail)) == (ACTOR, True)
+
+
+def test_who_pays_for_a_plan_is_not_put_on_another_one(shop: Shop, operator: Visitor) -> None:
+    shop.buy("pro")
+    shop.deliver()
+    page, before = "/operator/customers/acme", entries(shop)
+
+    refused = pressed(shop, operator, page, f"{page}/plan", plan="enterprise", when="now")
+
+    assert f"{shop.subscription().id} runs at Stripe" in refused
+    assert (shop.plan(), entries(shop)) == ("pro", before)
 
 
 def test_a_row_is_written_off_with_a_note(shop: Shop, operator: Visitor) -> None:
