@@ -72,8 +72,10 @@ def add_percent(catalog: Catalog, customer: Customer, value: Decimal) -> None:
 def remove_percent(catalog: Catalog, customer: Customer, value: Decimal) -> bool:
     """Whether it was there."""
     percents = percents_of(catalog, customer)
+    if value not in percents:
+        return False
     set_percents(customer, [percent for percent in percents if percent != value])
-    return value in percents
+    return True
 
 
 def percents_that_hold(

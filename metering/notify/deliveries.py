@@ -164,29 +164,32 @@ def _settle(runtime: Runtime, one: _Claimed, outcome: wire.Outcome) -> bool:
     """Write down a try and what follows from it; whether it was delivered."""
     now = runtime.clock()
     with runtime.transaction() as session:
-        found = session.execute(
-            select(WebhookDelivery, WebhookEndpoint)
-            .join(WebhookEndpoint, WebhookEndpoint.id == WebhookDelivery.endpoint_id)
-            .where(WebhookDelivery.id == one.id)
-            .with_for_update()
+        of_delivery = select(WebhookDelivery.endpoint_id).where(WebhookDelivery.id == one.id).scalar_subquery()
+        # The endpoint first, as whoever changes or removes it does: in another order they wait for each other.
+        endpoint = session.scalars(
+            select(WebhookEndpoint).where(WebhookEndpoint.id == of_delivery).with_for_update()
         ).one_or_none()
-        if found is None:
+        delivery = session.get(WebhookDelivery, one.id, with_for_update=True)
+        if endpoint is None or delivery is None:
             return outcome.succeeded  # the endpoint was removed meanwhile
-        delivery, endpoint = found
         session.add(
             WebhookTry(
                 delivery_id=one.id, at=now, status=outcome.status, response=outcome.response, fault=outcome.fault
             )
         )
         delivery.tries += 1
+        is_its_address = endpoint.url == one.url  # what an earlier one answered says nothing of this one
         if outcome.succeeded:
-            delivery.next_try_at, delivery.delivered_at, endpoint.failing_since = None, now, None
+            delivery.next_try_at, delivery.delivered_at = None, now
+            if is_its_address:
+                endpoint.failing_since = None
             return True
         log.warning("webhook_not_delivered", delivery=one.id, tries=delivery.tries, status=outcome.status)
-        endpoint.failing_since = endpoint.failing_since or now
         later = delivery.tries <= len(WAITS) and endpoint.enabled
         delivery.next_try_at = now + WAITS[delivery.tries - 1] if later else None
-        _give_up_on(session, endpoint, outcome, now)
+        if is_its_address:
+            endpoint.failing_since = endpoint.failing_since or now
+            _give_up_on(session, endpoint, outcome, now)
         return False
 
 

@@ -195,6 +195,7 @@ class TestThePage:
         assert [left["percents"], len(left["thresholds"])] == [[], 2]
 
         owner.submit(PAGE, f"{PAGE}/thresholds/standard")
+        owner.submit(PAGE, f"{PAGE}/thresholds/remove", of="*", kind="percent", value="75")
         assert acme.get(THRESHOLDS).json["inherited"] is True
         world.session.rollback()
         notes = world.session.scalars(select(AuditEntry.action)).all()

@@ -3,13 +3,14 @@
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, text
 from standardwebhooks import Webhook
 
 from metering import failpoints
@@ -26,6 +27,7 @@ from tests.factories.forks import FORKS
 from tests.factories.hooks import Hook, HookReceiver
 from tests.factories.people import Visitor, make_user
 from tests.factories.world import World
+from tests.faults.harness import wait_until
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "webhooks-out.md"
 
@@ -316,3 +318,42 @@ def test_ones_own_mails_are_chosen_on_the_page(world: World, app: Flask) -> None
 
     assert owner.submit(page, f"{page}/mails", wanted="no").status_code == 303
     assert world.session.scalars(select(Membership.alert_mails)).one() is False
+
+
+def test_what_an_earlier_address_answers_says_nothing_of_the_new_one(
+    world: World, runtime: Runtime, endpoint: WebhookEndpoint, receiver: HookReceiver
+) -> None:
+    pinged(world, endpoint)
+
+    def changed_meanwhile(_: object) -> tuple[int, bytes]:
+        endpoints.change_endpoint(endpoint, url="https://hooks.example.com/new", events=endpoints.EVENTS)
+        world.session.commit()
+        return 410, b""
+
+    receiver.answer = changed_meanwhile
+    deliveries.send_waiting(runtime)
+
+    world.session.expire_all()
+    assert (endpoint.enabled, endpoint.failing_since) == (True, None)
+
+
+def test_an_endpoint_is_removed_while_something_is_sent_there(
+    world: World, runtime: Runtime, endpoint: WebhookEndpoint, receiver: HookReceiver
+) -> None:
+    pinged(world, endpoint)
+    receiver.answer = lambda _: (500, b"")
+    with ThreadPoolExecutor(1) as sender, runtime.transaction() as session:
+        found = endpoints.find_endpoint(session, endpoint.customer_id, endpoint.id, lock=True)
+        sent = sender.submit(deliveries.send_waiting, runtime)
+        wait_until(lambda: waiting_for_a_lock(world), lambda: "the sender never came to write the outcome down")
+        session.delete(found)
+        session.flush()
+
+    assert sent.result() == 0
+    world.session.expire_all()
+    assert world.session.scalars(select(WebhookDelivery)).all() == []
+
+
+def waiting_for_a_lock(world: World) -> bool:
+    waiting = world.session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+    return bool(waiting)
