@@ -26,6 +26,8 @@ from metering.settings import load_settings
 from metering.stripe_sync.reporting import check_start
 
 RETRY_SECONDS = 2
+TTL_SECONDS = 75
+"""A worker that has nothing to do says that it lives a quarter of a minute before this is over: once a minute."""
 
 log = structlog.get_logger("metering.background")
 
@@ -85,7 +87,8 @@ def _worked_until_told(runtime: Runtime, queue: str) -> bool:
     """
     worker = None
     try:
-        worker = Worker([Queue(queue, connection=runtime.queue_redis)], connection=runtime.queue_redis)
+        redis = runtime.queue_redis
+        worker = Worker([Queue(queue, connection=redis)], connection=redis, worker_ttl=TTL_SECONDS)
         worker.work(logging_level="WARNING")
     except RedisError as error:
         log.warning("redis_unavailable", detail=str(error))
