@@ -242,7 +242,7 @@ def test_page_thousand_costs_what_page_one_costs(world: World, engine: Engine, c
     costs = [blocks_read(world, EventFilter(customers=customers), cursor) for cursor in places]
 
     walks = 1 if customers is None else meters * len(customers)
-    at_most = walks * (51 * 3 + months * 4)
+    at_most = walks * (51 * 5 + months * 4)  # three a row, and more while dead rows of other tests stand between
     assert max(costs) < 2 * min(costs) + 20, costs
     assert max(costs) < at_most, costs
 
