@@ -111,6 +111,18 @@ class Shop:
                 return answer.headers["Location"]
         raise AssertionError(f"no button {button}: {page.text}")
 
+    def double(self) -> list[str]:
+        """Make a second subscription at Stripe by hand, like the one that runs; the ids of both."""
+        first = self.subscription()
+        items = [
+            {"price": one.price.id} | ({} if one.price.recurring.usage_type == "metered" else {"quantity": 1})
+            for one in first["items"].data
+        ]
+        wanted = {"customer": first.customer, "items": items, "metadata": {"metering_plan": "pro"}}
+        second = self.client.v1.subscriptions.create(wanted)
+        self.deliver()
+        return [first.id, second.id]
+
     def deliver(self, **how: Any) -> list[str]:
         """All webhooks that wait, and what follows from them half a minute later; the types of what was stored."""
         self.catch_up()

@@ -1,19 +1,16 @@
 """The bill page: each line with the usage behind it, and invoices beside our own figures of their period."""
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 import requests
 from flask import Flask
-from sqlalchemy import Engine
 
 from metering.models import Customer
 from tests.factories.people import Visitor, make_user
-from tests.factories.shop import PATIENCE_SECONDS, Served, Shop
-from tests.factories.standin import StandinProcess
+from tests.factories.shop import PATIENCE_SECONDS, Shop
 from tests.factories.subscriptions import invoiced
 from tests.factories.world import World
 
@@ -114,12 +111,6 @@ class TestAtStripe:
     @pytest.fixture
     def app(self, stripe_app: Flask) -> Flask:
         return stripe_app
-
-    @pytest.fixture
-    def shop(self, app: Flask, world: World, standin: StandinProcess, engine: Engine) -> Iterator[Shop]:
-        served = Served(app)
-        yield Shop(app, world, standin, engine, served.url).open()
-        served.close()
 
     def test_an_invoice_agrees_with_our_own_figures_and_leads_to_stripes_page(self, shop: Shop) -> None:
         shop.buy("pro")

@@ -2,12 +2,11 @@
 it is audited, and that nobody else finds it.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 
 from metering import jobs
 from metering.models import AuditEntry, Reconciliation, StripeReport
@@ -15,9 +14,7 @@ from metering.service import Metering
 from metering.stripe_sync import stops
 from tests.factories.console import parked_row
 from tests.factories.people import Visitor, make_user
-from tests.factories.shop import Served, Shop
-from tests.factories.standin import StandinProcess
-from tests.factories.world import World
+from tests.factories.shop import Shop
 
 EMAIL = "op@metering.example"
 ACTOR = f"user:{EMAIL}"
@@ -26,13 +23,6 @@ ACTOR = f"user:{EMAIL}"
 @pytest.fixture
 def app(stripe_app: Flask) -> Flask:
     return stripe_app
-
-
-@pytest.fixture
-def shop(app: Flask, world: World, standin: StandinProcess, engine: Engine) -> Iterator[Shop]:
-    served = Served(app)
-    yield Shop(app, world, standin, engine, served.url).open()
-    served.close()
 
 
 @pytest.fixture
@@ -61,23 +51,16 @@ def pressed(shop: Shop, operator: Visitor, page: str, action: str, **fields: str
 def test_one_of_two_subscriptions_is_ended_without_a_bill(shop: Shop, operator: Visitor) -> None:
     shop.buy("pro")
     shop.deliver()
-    first = shop.subscription()
-    items: Any = [
-        {"price": one.price.id} | ({} if one.price.recurring.usage_type == "metered" else {"quantity": 1})
-        for one in first["items"].data
-    ]
-    metadata = {"metering_plan": "pro"}
-    second = shop.client.v1.subscriptions.create({"customer": first.customer, "items": items, "metadata": metadata})
-    shop.deliver()
+    first, second = shop.double()
     invoices = len(shop.client.v1.invoices.list().data)
     action = "/operator/customers/acme/end-double"
 
-    said = pressed(shop, operator, "/operator/customers/acme", action, subscription=second.id, note="made by hand")
+    said = pressed(shop, operator, "/operator/customers/acme", action, subscription=second, note="made by hand")
 
     assert "Refund at Stripe what it cost." in said
-    assert [one.id for one in shop.client.v1.subscriptions.list({"status": "active"}).data] == [first.id]
+    assert [one.id for one in shop.client.v1.subscriptions.list({"status": "active"}).data] == [first]
     assert len(shop.client.v1.invoices.list().data) == invoices
-    detail = {"subscription": second.id, "kept": [first.id], "note": "made by hand"}
+    detail = {"subscription": second, "kept": [first], "note": "made by hand"}
     assert (ACTOR, "stripe.end_double", detail) in entries(shop)
 
 

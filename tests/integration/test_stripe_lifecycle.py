@@ -1,12 +1,11 @@
 """From the button on the plan page to Stripe's invoice, and back to the free plan, over the stand-in."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 
 from metering.embedded import Addresses
 from metering.models import AuditEntry, StripeReport, StripeSubscription
@@ -14,21 +13,13 @@ from metering.store.verify import verify
 from metering.stripe_sync.gateway import STANDIN
 from tests.conftest import running_app
 from tests.factories.people import Visitor, make_user
-from tests.factories.shop import Served, Shop
-from tests.factories.standin import StandinProcess
+from tests.factories.shop import Shop
 from tests.factories.world import World
 
 
 @pytest.fixture
 def app(stripe_app: Flask) -> Flask:
     return stripe_app
-
-
-@pytest.fixture
-def shop(app: Flask, world: World, standin: StandinProcess, engine: Engine) -> Iterator[Shop]:
-    served = Served(app)
-    yield Shop(app, world, standin, engine, served.url).open()
-    served.close()
 
 
 def minute(seconds: int) -> str:

@@ -3,21 +3,18 @@ is told, and ended without a second bill.
 """
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import requests
 from flask import Flask
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 
 from metering.models import AuditEntry
 from metering.store.verify import verify
 from tests.factories.people import Visitor
-from tests.factories.shop import Served, Shop
-from tests.factories.standin import StandinProcess
-from tests.factories.world import World
+from tests.factories.shop import Shop
 
 CLICKS = 6
 
@@ -25,13 +22,6 @@ CLICKS = 6
 @pytest.fixture
 def app(stripe_app: Flask) -> Flask:
     return stripe_app
-
-
-@pytest.fixture
-def shop(app: Flask, world: World, standin: StandinProcess, engine: Engine) -> Iterator[Shop]:
-    served = Served(app)
-    yield Shop(app, world, standin, engine, served.url).open()
-    served.close()
 
 
 def running(shop: Shop) -> list[str]:
@@ -98,16 +88,7 @@ def twins(shop: Shop) -> list[str]:
     """The ids of two running subscriptions of acme's; the second was made at Stripe by hand."""
     shop.buy("pro")
     shop.deliver()
-    first = shop.subscription()
-    items: Any = [
-        {"price": one.price.id} | ({} if one.price.recurring.usage_type == "metered" else {"quantity": 1})
-        for one in first["items"].data
-    ]
-    second = shop.client.v1.subscriptions.create(
-        {"customer": first.customer, "items": items, "metadata": {"metering_plan": "pro"}}
-    )
-    shop.deliver()
-    return [first.id, second.id]
+    return shop.double()
 
 
 def test_two_subscriptions_are_told_wherever_somebody_looks(app: Flask, shop: Shop, twins: list[str]) -> None:
