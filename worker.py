@@ -4,12 +4,18 @@ python worker.py                                  all of them, each in a process
 python worker.py --only drain|schedule|rq|checks  one of them; several of each may run, on several machines
 """
 
-import argparse
-import sys
+import gc
 
-from metering import background
-from metering.errors import MeteringError
-from metering.supervisor import Command, supervise
+gc.disable()  # what is imported stays: to look through it again and again meanwhile is a fifth of a start
+
+import argparse  # noqa: E402
+import sys  # noqa: E402
+
+from metering import background  # noqa: E402
+from metering.errors import MeteringError  # noqa: E402
+from metering.supervisor import Command, supervise  # noqa: E402
+
+gc.enable()
 
 
 def main() -> int:

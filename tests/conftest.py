@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,22 @@ import hypothesis
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from flask_sqlalchemy import SQLAlchemy
 from jinja2.bccache import Bucket, BytecodeCache
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from redis import Redis
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import URL, Engine, create_engine, engine_from_config, make_url, text
 from sqlalchemy.orm import Session
 from werkzeug.routing import Rule
 
-from metering import create_app
+from metering import create_app, runtime
 from metering.accounts import passwords
 from metering.catalog import Catalog, load_catalog
 from metering.embedded import Addresses, Embedded
 from metering.extensions import db
 from metering.service import Metering
-from metering.settings import load_settings
+from metering.settings import Settings, load_settings
 from metering.store import schema
 from tests.browser import gate
 from tests.browser.gate import pytest_runtest_setup  # noqa: F401 - pytest finds it here
@@ -97,6 +99,25 @@ def quick_rules() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def engines() -> Iterator[dict[tuple[str, URL], Engine]]:
+    """Those of a name and an address are shared: to connect anew for each app, and to compile the same statements anew,
+    would be a third of most tests.
+    """
+    shared: dict[tuple[str, URL], Engine] = {}
+
+    def for_runtime(url: str, **options: Any) -> Engine:
+        return shared.get(("runtime", make_url(url))) or create_engine(url, **options)
+
+    def for_pages(_: SQLAlchemy, __: str | None, options: dict[str, Any], ___: Flask) -> Engine:
+        return shared.get(("pages", make_url(options["url"]))) or engine_from_config(options, prefix="")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "create_engine", for_runtime)
+        patch.setattr(SQLAlchemy, "_make_engine", for_pages)
+        yield shared
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     with Embedded(tmp_path_factory.mktemp("servers")) as addresses:
@@ -104,14 +125,19 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
 
 
 @pytest.fixture(scope="session")
-def schema_ready(servers: Addresses) -> Iterator[Engine]:
+def schema_ready(servers: Addresses, engines: dict[tuple[str, URL], Engine]) -> Iterator[Engine]:
     engine = create_engine(servers.database_url)
     schema.upgrade(engine)
     with engine.begin() as connection:
         schema.create_event_months(connection, START)
         schema.create_event_months(connection, datetime.now(UTC))
-    yield engine
-    engine.dispose()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("runtime", "pages"):
+            engines[name, engine.url] = create_engine(engine.url, **runtime.ENGINE_OPTIONS)
+            patch.setattr(engines[name, engine.url], "dispose", lambda: None)  # by an app that ends
+        yield engine
+    for used in (engine, *engines.values()):
+        used.dispose()
 
 
 @pytest.fixture
@@ -174,11 +200,17 @@ class Compiled(BytecodeCache):
 COMPILED = Compiled()
 
 
+@cache
+def settings_with(**settings: Any) -> Settings:
+    """The environment's and these. To read them takes as long as most of an app."""
+    return load_settings(**settings)
+
+
 @contextmanager
 def running_app(world: World, home: Path, **settings: Any) -> Iterator[Flask]:
     """An application with settings of its own; its connections are closed at the end."""
-    settings = {"env": "development", "home": home, "partitions": PARTITIONS} | settings
-    app = create_app(load_settings(**settings), clock=lambda: world.now)
+    settings = {"env": "development", "partitions": PARTITIONS} | settings
+    app = create_app(settings_with(**settings).model_copy(update={"home": home}), clock=lambda: world.now)
     app.jinja_env.bytecode_cache = COMPILED
     yield app
     with app.app_context():

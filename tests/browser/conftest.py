@@ -34,11 +34,14 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--in-process-gpu",
+    "--disable-software-rasterizer",
+    "--renderer-process-limit=1",
 ]
 
 
 # Not for the whole run: while it lives, Playwright keeps an event loop in this thread, which async views can't share.
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)

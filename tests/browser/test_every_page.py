@@ -15,11 +15,15 @@ import pytest
 from flask import Flask
 from playwright.sync_api import Page
 
+from metering.accounts.credentials import ask_for_email, new_reset
+from metering.accounts.invitations import invite
+from metering.accounts.sign_up import ask_for_account
+from metering.accounts.users import find_user
 from metering.notify.deliveries import ping
 from metering.notify.endpoints import create_endpoint
 from tests.browser.conftest import Visit, serious
 from tests.factories.console import sow_console
-from tests.factories.people import make_user
+from tests.factories.people import PASSWORD, make_user
 from tests.factories.subscriptions import invoiced
 from tests.factories.world import World
 
@@ -64,20 +68,45 @@ def ids(world: World, app: Flask) -> dict[str, Any]:
     return of_acme | sow_console(world)
 
 
-def test_every_page_is_fit_to_be_seen(app: Flask, ids: dict[str, Any], visit: Visit, axe: str) -> None:
+@pytest.fixture
+def mailed(world: World, ids: dict[str, Any]) -> dict[str, str]:
+    """The pages that links in e-mails lead to, by their names."""
+    session, now, customer = world.session, world.now, world.find("acme")
+    owner = find_user(session, "owner@acme.example")
+    new = {"email": "new@acme.example", "password": PASSWORD, "name": "New", "organization": "New"}
+    signed_up, _ = ask_for_account(session, **new, now=now)
+    _, invited = invite(session, customer, "mate@acme.example", "member", by=owner.email, now=now)
+    moved = ask_for_email(session, owner, "elsewhere@acme.example", now=now)
+    assert moved is not None
+    reset = new_reset(session, owner, base_url="/", now=now)
+    session.commit()
+    return {
+        "reset": reset,
+        "verify": f"/verify/{signed_up.secret}",
+        "invitation": f"/invitations/{invited.secret}",
+        "email": f"/account/email/{moved.secret}",
+    }
+
+
+def test_every_page_is_fit_to_be_seen(
+    app: Flask, ids: dict[str, Any], mailed: dict[str, str], visit: Visit, axe: str
+) -> None:
     faults = looked_at(visit.page("/login"), "login", axe)
     page = visit.logged_in()
-    opened = paths(app, ids)
-    for path in opened:
+    opened = {path: named(path) for path in paths(app, ids)}
+    for path, name in (opened | {path: name for name, path in mailed.items()}).items():
         answer = page.goto(path)
         assert answer is not None
         assert (path, answer.status) == (path, 200)
-        name = path.strip("/").replace("/", "_").replace("c_acme", "overview" if path == "/c/acme/" else "c")
         faults += looked_at(page, name, axe)
 
     assert faults == []
     assert visit.faults == []
-    assert {f"/c/acme/webhooks/{ids['endpoint_id']}", f"/operator/stripe/rows/{ids['report_id']}"} <= set(opened)
+    assert {f"/c/acme/webhooks/{ids['endpoint_id']}", f"/operator/stripe/rows/{ids['report_id']}"} <= opened.keys()
+
+
+def named(path: str) -> str:
+    return path.strip("/").replace("/", "_").replace("c_acme", "overview" if path == "/c/acme/" else "c")
 
 
 def looked_at(page: Page, name: str, axe: str) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Browser
 
 from tests.factories.receiver import Receiver
 from tests.factories.standin import StandinProcess
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
 def test_paying_leads_back_to_another_origin_without_scripts_and_the_portal_cancels(

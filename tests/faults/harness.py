@@ -45,6 +45,9 @@ LEASE_SECONDS = 1
 SOON_SECONDS = 0.1
 """Instead of the one or two seconds after which a process looks whether Redis is back."""
 
+PAUSE_SECONDS = 0.01
+"""Of a client between two calls: without it they keep from their work those who are to be killed at it."""
+
 LONGER_THAN_A_CLAIM = timedelta(seconds=160)
 
 PLACES = {
@@ -105,7 +108,7 @@ def enqueue_on(runtime: Runtime) -> None:
         with contextlib.suppress(RedisError):
             if not queue.count:
                 queue.enqueue(jobs.report_to_stripe, result_ttl=10, failure_ttl=10)
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def obey(orders: Connection) -> None:
@@ -291,6 +294,7 @@ class Clients:
                 meanwhile=(409,),
             )
             self._note({key: quantity})
+            self._stop.wait(PAUSE_SECONDS)
 
     def _note(self, acknowledged: Mapping[str, int]) -> None:
         """On the disk before the next one is sent."""

@@ -10,7 +10,7 @@ from tests.faults import counts
 from tests.faults.harness import Clients, read_log, running_product
 from tests.faults.test_kills import assert_counted_once
 
-BATCHES = (3, 40, 3, 3, 3, MAX_EVENTS_PER_SCRIPT + 20)
+BATCHES = (3, 40, *[3] * 9, MAX_EVENTS_PER_SCRIPT + 20)
 """Their sizes, in turn: the last one takes two scripts."""
 
 KILLS = (

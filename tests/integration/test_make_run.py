@@ -88,7 +88,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     Embedded(tmp_path / "home").stop()
 
 
-def test_it_works_at_once_and_comes_back_with_its_data_after_any_kill(home: Path, tmp_path: Path) -> None:
+def test_it_works_at_once_comes_back_with_its_data_after_any_kill_and_sells(home: Path, tmp_path: Path) -> None:
     port = free_ports(2)  # the stand-in takes the next one
 
     # Given a fresh machine: the line that is printed works, and Ctrl-C stops every process.
@@ -138,14 +138,18 @@ def test_it_works_at_once_and_comes_back_with_its_data_after_any_kill(home: Path
 
     fifth = Running(home, port, tmp_path / "5")
     assert fifth.used() == 4
+
+    # In the end a plan is bought, of a stand-in that has its data as well.
+    buy_a_plan(fifth)
+    assert fifth.command("verify").returncode == 0
     fifth.process.send_signal(signal.SIGTERM)
     assert fifth.ended() == 0
 
 
-def test_a_plan_is_bought_at_the_stand_in_and_served(home: Path, tmp_path: Path) -> None:
+def buy_a_plan(product: Running) -> None:
     """The button on the plan page leads to the stand-in's checkout; its webhook does the rest, with all in their own
-    processes."""
-    product = Running(home, free_ports(2), tmp_path / "log")
+    processes.
+    """
     person = requests.Session()
     found = re.search(r"Log in +(\S+)  /  (\S+)", product.said)
     assert found is not None
@@ -162,9 +166,6 @@ def test_a_plan_is_bought_at_the_stand_in_and_served(home: Path, tmp_path: Path)
     requests.post(checkout, timeout=10, allow_redirects=False)
 
     wait_until(lambda: product.call("/api/v1/usage")["plan"] == "pro", lambda: f"it stays free:\n{product.said}")
-    assert product.command("verify").returncode == 0
-    product.process.send_signal(signal.SIGINT)
-    assert product.ended() == 0
 
 
 def wait_until(condition: Callable[[], bool], otherwise: Callable[[], str]) -> None:
