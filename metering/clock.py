@@ -30,3 +30,8 @@ def from_micros(micros: int) -> datetime:
 def floor_hour(moment: datetime) -> datetime:
     """The start of the UTC hour that holds `moment`."""
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def zulu(moment: datetime) -> str:
+    """As other programs read it: ISO 8601 in UTC, "2026-12-01T00:00:00Z"."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -120,7 +120,7 @@ def stripe_gauges(runtime: Runtime, session: Session) -> Iterator[tuple[str, flo
     if runtime.settings.stripe == "off":
         return
     figures = stripe_status(runtime, session)
-    figures |= {f"stripe_{name}": float(value) for name, value in inbound.counts(session).items()}
+    figures |= {f"stripe_{name}": float(value) for name, value in inbound.counts(session, runtime.catalog).items()}
     for name, meaning in STRIPE_GAUGES.items():
         yield f"stripe_{name}", figures.get(f"stripe_{name}", 0.0), meaning
     age = last_accepted_age_seconds(session, runtime)

@@ -17,7 +17,7 @@ from flask import Response, request
 from werkzeug.exceptions import HTTPException
 
 from metering import exact_json
-from metering.clock import Clock
+from metering.clock import Clock, zulu
 from metering.errors import LimitExceeded, MeteringError, RateLimited
 
 log = structlog.get_logger("metering.problems")
@@ -188,7 +188,7 @@ def _encode(value: object) -> Any:
     if isinstance(value, Decimal):
         return orjson.Fragment(_number(value))
     if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
+        return zulu(value)
     if isinstance(value, frozenset | set | tuple):
         return list(value)
     raise TypeError(f"{type(value).__name__} is not JSON")

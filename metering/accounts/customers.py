@@ -15,6 +15,7 @@ from metering.ids import partition_of
 from metering.models import Customer
 from metering.settings import Settings
 from metering.store.state import touch
+from metering.stripe_sync.mirror import running_subscription
 from metering.stripe_sync.relink import relink
 
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -158,8 +159,16 @@ def change_plan(
 ) -> None:
     """Put a customer on another plan: `now`, so that the running period is billed by it, or with the next period.
 
-    Raises UnknownPlan.
+    Raises:
+        UnknownPlan: the catalog has none of this name.
+        Conflict: a subscription of the customer's runs at Stripe, whose plan is the customer's. Another one here would
+            have the books and the invoice say different things, until Stripe tells of that subscription again.
     """
     check_plan(catalog, plan)
+    if (running := running_subscription(session, customer.id)) is not None:
+        raise Conflict(
+            f"{running.stripe_id} runs at Stripe, and its plan is the customer's: change or cancel it there",
+            customer=customer.key,
+        )
     set_plan(session, customer, plan, when=when, now=now)
     touch(session, [customer.id])

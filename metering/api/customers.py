@@ -196,12 +196,15 @@ class PlanChange(Body):
     operators_only=True,
     body=PlanChange,
     answers=CustomerAnswer,
-    refuses=("unknown-customer", "unknown-plan", "precondition-failed"),
+    refuses=("unknown-customer", "unknown-plan", "conflict", "precondition-failed"),
     example=Example(path=DEMO, body={"plan": "pro", "when": "now"}),
     headers=(IF_MATCH,),
 )
 def put_plan(customer: str, body: PlanChange) -> Tagged:
-    """Put a customer on a plan. It takes the place of one that was to begin with the next period."""
+    """Put a customer on a plan. It takes the place of one that was to begin with the next period.
+
+    Refused while a subscription of the customer's runs at Stripe: its plan is the customer's, and changes there.
+    """
     catalog = current_metering().runtime.catalog
     with changing() as change:
         found = change.customer(customer)

@@ -17,6 +17,7 @@ from metering.api.bodies import Body, InvalidRequest, Query
 from metering.api.operation import Content, Example, operation
 from metering.api.shapes import EXAMPLE_CUSTOMER, CamelAnswer, Instant, Number, StatedInstant
 from metering.billing.rhythm import UnknownTimeZone, zone
+from metering.clock import zulu
 from metering.csv_table import csv_table
 from metering.store.meters import find_meter
 from metering.store.usage_query import CUSTOMER_ID, SUBJECT, UsageQuery, UsageRow, query_usage
@@ -193,4 +194,4 @@ def _cells(row: UsageRow, names: Sequence[str]) -> list[str]:
 
 
 def _moment(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
+    return zulu(moment)

@@ -78,7 +78,9 @@ def status(as_json: bool) -> None:
         figures = {name: value for name, value, _ in flow(session, runtime.redis, now=runtime.clock()).gauges()}
         figures |= stripe_status(runtime, session)
         if runtime.settings.stripe != "off":
-            figures |= {f"stripe_{name}": float(value) for name, value in inbound.counts(session).items()}
+            figures |= {
+                f"stripe_{name}": float(value) for name, value in inbound.counts(session, runtime.catalog).items()
+            }
     if as_json:
         print_json(figures)
         return

@@ -49,8 +49,9 @@ def status(as_json: bool) -> None:
 
 def _status(runtime: Runtime) -> dict[str, Any]:
     with runtime.transaction() as session:
-        found, now = stripe_standing(session, runtime), runtime.clock()
-        nameless, unsubscribed = without_stripe_id(session, now), without_subscription(session, now)
+        found = stripe_standing(session, runtime)
+        catalog, now = runtime.catalog, runtime.clock()
+        nameless, unsubscribed = without_stripe_id(session, catalog, now), without_subscription(session, catalog, now)
     return {
         "stopped": found.stopped.message if found.stopped else None,
         "figures": found.figures,

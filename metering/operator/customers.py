@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from metering import humanize
 from metering.accounts.customers import change_plan, find_customer, link_with_stripe, lock_customer, set_status
 from metering.accounts.in_force import put_in_force
 from metering.accounts.keys import keys_of
@@ -17,12 +18,12 @@ from metering.accounts.users import members_of
 from metering.billing.periods import PLAN_STARTS
 from metering.billing.rhythm import zone
 from metering.catalog import Catalog
-from metering.dashboard import humanize, presenters
+from metering.dashboard import presenters
 from metering.dashboard.access import current_metering
 from metering.dashboard.history import history_of
 from metering.dashboard.outlook import Outlook
 from metering.dashboard.view_models import KeyView, UsageCard
-from metering.errors import Conflict, MeteringError
+from metering.errors import MeteringError
 from metering.extensions import db
 from metering.models import Customer, Membership, Period, StripeSubscription
 from metering.operator.access import Missing, Operator, note_of, operator_action, operator_page
@@ -96,7 +97,7 @@ class CustomerView:
 def customers(operator: Operator) -> ResponseReturnValue:
     session, runtime = db.session(), operator.runtime
     text = request.args.get("q", "").replace("\x00", "").strip()[:200]
-    lacking = set(inbound.unsold(session)) if runtime.settings.stripe != "off" else set()
+    lacking = set(inbound.unsold(session, runtime.catalog)) if runtime.settings.stripe != "off" else set()
     after = request.args.get("before") or None
     if request.args.get("show") == "unsold":
         keys = [key for key in sorted(lacking) if key > (after or "")][: PAGE + 1]
@@ -131,19 +132,9 @@ def put_on_plan(operator: Operator, customer_key: str) -> str:
         raise Missing("say from when on the plan bills")
     with operator.changing() as change:
         found = lock_customer(change.session, customer_key)
-        if (subscription := _running(change.session, found)) is not None:
-            raise Conflict(f"{subscription} runs at Stripe, and its plan is the customer’s: change or cancel it there")
         change_plan(change.session, operator.runtime.catalog, found, plan, when=start, now=change.now)
         change.note("customer.plan", found, plan=plan, when=start)
     return f"{customer_key} is on {plan}" + (" from the next period on." if start == "period_end" else " now.")
-
-
-def _running(session: Session, found: Customer) -> str | None:
-    """A subscription of the customer's that runs: books and Stripe would say different things of another plan."""
-    query = select(StripeSubscription.stripe_id).where(
-        StripeSubscription.customer_id == found.id, StripeSubscription.status.in_(RUNNING)
-    )
-    return session.scalars(query.limit(1)).first()
 
 
 @blueprint.post("/customers/<customer_key>/status")
@@ -152,10 +143,13 @@ def set_customer_status(operator: Operator, customer_key: str) -> str:
     status = request.form.get("status", "")
     if status not in ("active", "suspended"):
         raise Missing("a customer is active or suspended")
+    why = {"note": note_of()} if status == "suspended" else {}
     with operator.changing() as change:
         found = lock_customer(change.session, customer_key)
+        if found.status == status:
+            return f"{customer_key} is {status} already."
         set_status(change.session, found, status)
-        change.note("customer.change", found, status=status)
+        change.note("customer.change", found, status=status, **why)
     return f"{customer_key} is served again." if status == "active" else f"{customer_key} is served no metered call."
 
 
@@ -244,7 +238,7 @@ def _view(session: Session, runtime: Runtime, found: Customer) -> CustomerView:
         period=humanize.period(periods[0].starts_at, periods[0].ends_at, where) if periods else "none",
         partition=found.partition,
         stripe_id=found.stripe_customer_id or "",
-        lacks_subscription=runtime.settings.stripe != "off" and found.key in inbound.unsold(session),
+        lacks_subscription=runtime.settings.stripe != "off" and bool(inbound.unsold(session, catalog, found.key)),
         created=when(found.created_at, now),
         cards=cards,
         usage_fault=fault,

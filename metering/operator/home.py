@@ -10,8 +10,7 @@ from flask.typing import ResponseReturnValue
 from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
-from metering import queues, verification
-from metering.dashboard import humanize
+from metering import humanize, queues, verification
 from metering.dashboard.view_models import Fragment
 from metering.extensions import db
 from metering.intake.tally import Minute, last_minutes, percentile_seconds
@@ -140,7 +139,7 @@ def alarms(
     session: Session, runtime: Runtime, state: Flow, stripe: StripeStanding | None, now: datetime
 ) -> list[Alarm]:
     """`stripe` is None where nothing is told to it."""
-    found = _flow_alarms(runtime, state, now) + ([] if stripe is None else _stripe_alarms(session, stripe))
+    found = _flow_alarms(runtime, state, now) + ([] if stripe is None else _stripe_alarms(session, runtime, stripe))
     last = verification.last_finished(session)
     if last is not None and not last.holds:
         text = "verify found differences or could not finish. Read what each check found."
@@ -181,13 +180,13 @@ def _queue_alarms(runtime: Runtime, now: datetime) -> list[Alarm]:
     served = {name for worker in working for name in worker.queues}
     failed, found = sum(one.failed for one in lengths.values()), []
     if queues.QUEUE not in served:
-        text = "Hours are not closed and Stripe is told nothing. Start `python worker.py`."
+        text = "Hours are not closed and Stripe is told nothing. Start a worker: python worker.py"
         found.append(Alarm("critical", "No RQ worker runs", text, url))
     if lengths[queues.CHECKS].waiting and queues.CHECKS not in served:
-        text = "What was asked for waits. Start `python worker.py --only checks`."
+        text = "What was asked for waits. Start a worker for it: python worker.py --only checks"
         found.append(Alarm("warning", "No worker makes checks", text, url))
     if beat is None or (now - beat).total_seconds() > QUIET_SECONDS:
-        text = "Recurring jobs are not put in. Start `python worker.py`."
+        text = "Recurring jobs are not put in. Start a worker: python worker.py"
         found.append(Alarm("critical", "No schedule runs", text, url))
     if failed:
         text = "Read why, mend the cause, then put them in again or delete them."
@@ -195,8 +194,8 @@ def _queue_alarms(runtime: Runtime, now: datetime) -> list[Alarm]:
     return found
 
 
-def _stripe_alarms(session: Session, standing: StripeStanding) -> list[Alarm]:
-    counts, found = inbound.counts(session), []
+def _stripe_alarms(session: Session, runtime: Runtime, standing: StripeStanding) -> list[Alarm]:
+    counts, found = inbound.counts(session, runtime.catalog), []
     if standing.stopped:
         text = f"{standing.stopped.reason}. Set a good key, or mend its permissions and resume."
         url = url_for("operator.stripe")

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from flask import request, url_for
 from flask.typing import ResponseReturnValue
 
-from metering.catalog import Catalog
-from metering.dashboard import humanize, quantities
+from metering import humanize, quantities
+from metering.catalog import Catalog, Meter
 from metering.errors import NotFound
 from metering.extensions import db
 from metering.models import StripeReport
@@ -17,6 +18,7 @@ from metering.stripe_sync import decisions, stops
 from metering.stripe_sync.rows import STATES, NamedRow, Place, RowFilter, find_row, list_rows, rows_of_hour
 from metering.stripe_sync.standing import stripe_standing, without_stripe_id
 
+SECONDS_OF_AN_HOUR = 3600
 ROW = "<int(max=9223372036854775807):report_id>"
 
 TONES = {
@@ -38,7 +40,8 @@ class RowView:
     meter: str
     hour: str
     value: str
-    value_exact: str
+    """In words; `units` is the number that Stripe is told."""
+    units: str
     state: str
     tone: str
     fault: str
@@ -76,7 +79,7 @@ def stripe(operator: Operator) -> ResponseReturnValue:
         states=[("", "Any"), *((one, words(one)) for one in STATES)],
         meters=[("", "Any"), *((meter.key, meter.name) for meter in catalog.meters.values())],
         stopped=standing.stopped if standing else None,
-        without=[] if off else without_stripe_id(session, now),
+        without=[] if off else without_stripe_id(session, catalog, now),
         doubled=standing.doubled if standing else [],
     )
 
@@ -88,7 +91,7 @@ def stripe_row(operator: Operator, report_id: int) -> ResponseReturnValue:
     found = find_row(session, report_id)
     if found is None:
         raise NotFound("there is no such row")
-    others = [NamedRow(row, found.customer, found.meter) for row in rows_of_hour(session, found.row)]
+    others = [NamedRow(row, found.customer, found.meter, found.unit) for row in rows_of_hour(session, found.row)]
     one = _row(found, catalog, now)
     return render(operator, "stripe_row", one=one, others=[_row(other, catalog, now) for other in others])
 
@@ -147,8 +150,8 @@ def _row(found: NamedRow, catalog: Catalog, now: datetime) -> RowView:
         customer=found.customer,
         meter=meter.name if meter else found.meter,
         hour=f"{row.hour.astimezone(UTC):%b %-d, %H:00}",
-        value=humanize.exact(row.value),
-        value_exact=quantities.exact(meter, meter.to_quantity(row.value)) if meter else "",
+        value=_in_words(meter, row.value * found.unit),
+        units=humanize.exact(row.value),
         state=row.state,
         tone=TONES[row.state],
         fault=row.fault or "",
@@ -158,6 +161,16 @@ def _row(found: NamedRow, catalog: Catalog, now: datetime) -> RowView:
         tries=row.attempts,
         sent=row.first_sent_at is not None,
     )
+
+
+def _in_words(meter: Meter | None, units: Decimal) -> str:
+    """Of scaled units. Of a level that bills time: what was kept for an hour would come to as much."""
+    if meter is None:
+        return humanize.exact(units)
+    quantity = meter.to_quantity(units)
+    if meter.bills_as != "time_weighted":
+        return quantities.in_words(meter, quantity)
+    return f"{quantities.in_words(meter, round(quantity / SECONDS_OF_AN_HOUR, quantities.SHOWN_DIGITS))} for an hour"
 
 
 def _place_of(one: NamedRow) -> str:

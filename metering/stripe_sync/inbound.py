@@ -14,6 +14,8 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from metering.billing.free import plans_that_cost_nothing
+from metering.catalog import Catalog
 from metering.errors import Conflict, NotFound
 from metering.models import AuditEntry, StripeEvent
 from metering.stripe_sync.sql import statement
@@ -148,9 +150,9 @@ def forget_settled(session: Session, now: datetime) -> int:
     return len(rows)
 
 
-def counts(session: Session) -> dict[str, int]:
+def counts(session: Session, catalog: Catalog) -> dict[str, int]:
     """How many events wait, of those how many were tried in vain, and how many were given up; and how many customers
-    that Stripe knows have usage and no subscription, so that nothing of it is reported.
+    that Stripe knows have usage that may cost something and no subscription, so that nothing of it is reported.
     """
     tried = StripeEvent.attempts > 0
     row = session.execute(
@@ -164,10 +166,14 @@ def counts(session: Session) -> dict[str, int]:
         "events_waiting": row[0],
         "events_retried": row[1],
         "events_failed": row[2],
-        "customers_without_subscription": len(unsold(session)),
+        "customers_without_subscription": len(unsold(session, catalog)),
     }
 
 
-def unsold(session: Session) -> Sequence[str]:
-    """The keys of customers that Stripe knows and that use without a subscription, so that nothing is reported."""
-    return session.scalars(statement("unsold_customers")).all()
+def unsold(session: Session, catalog: Catalog, customer: str | None = None) -> Sequence[str]:
+    """The keys of customers that Stripe knows and that use without a subscription, so that nothing is reported.
+
+    Those on a plan that costs nothing are left out: having none is right for them. `customer`: of this one alone.
+    """
+    values = {"free_plans": plans_that_cost_nothing(catalog), "customer": customer}
+    return session.scalars(statement("unsold_customers"), values).all()

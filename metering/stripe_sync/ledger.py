@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
+from metering.billing.free import plans_that_cost_nothing
+from metering.catalog import Catalog
 from metering.models import LedgerEntry, StripeReport
 from metering.stripe_sync.sql import statement
 
@@ -72,9 +74,12 @@ def hold_writers(session: Session) -> None:
     session.execute(select(func.pg_advisory_xact_lock(WRITERS_LOCK)))
 
 
-def ledger_status(session: Session, account: str, now: datetime) -> LedgerStatus:
-    """Counts for operators, at a cost that does not grow with what was reported long ago."""
-    row = session.execute(statement("ledger_status"), {"account": account, "now": now, "day_ago": now - DAY}).one()
+def ledger_status(session: Session, catalog: Catalog, account: str, now: datetime) -> LedgerStatus:
+    """Counts for operators, at a cost that grows neither with what was reported long ago nor with what is noted of
+    customers who pay nothing.
+    """
+    values = {"account": account, "now": now, "day_ago": now - DAY, "free_plans": plans_that_cost_nothing(catalog)}
+    row = session.execute(statement("ledger_status"), values).one()
     oldest = row.oldest_waiting_at
     return LedgerStatus(
         owed_hours=row.owed_hours,

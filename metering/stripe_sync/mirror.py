@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from metering.billing.realign import hold_periods, lay
 from metering.billing.rhythm import Cycle, Stretch, stretches_until
 from metering.catalog import Catalog
+from metering.clock import zulu
 from metering.models import AuditEntry, Customer, Period, StripeSubscription
 from metering.notify.deliveries import Message, tell
 from metering.stripe_sync.asking import asking, moment, moment_or_none
@@ -80,9 +81,18 @@ def follow(session: Session, catalog: Catalog, customer: Customer, account: str,
         session.add(
             AuditEntry(at=now, actor="stripe", action="stripe.subscription", customer_id=customer.id, detail=detail)
         )
-        told = {"customer": customer.key, **detail}
+        ends_at = governing.ended_at or governing.cancels_at
+        told = {"customer": customer.key, **detail, "ends_at": zulu(ends_at) if ends_at else None}
         tell(session, [Message(customer.id, "subscription.changed", told)], now=now)
     return changed
+
+
+def running_subscription(session: Session, customer_id: int) -> StripeSubscription | None:
+    """One that runs, in whichever account, the latest first; None where none does."""
+    query = select(StripeSubscription).where(
+        StripeSubscription.customer_id == customer_id, StripeSubscription.status.in_(RUNNING)
+    )
+    return session.scalars(query.order_by(StripeSubscription.starts_at.desc()).limit(1)).one_or_none()
 
 
 def governing_subscription(session: Session, customer_id: int, account: str) -> StripeSubscription | None:

@@ -150,7 +150,7 @@ def stripe_status(runtime: Runtime, session: Session) -> dict[str, float]:
     """Figures for `status`, added up over the accounts that were ever linked; Stripe itself is not asked."""
     figures: Counter[str] = Counter()
     for account in session.scalars(select(StripeMeter.account).distinct()):
-        status = ledger_status(session, account, runtime.clock())
+        status = ledger_status(session, runtime.catalog, account, runtime.clock())
         figures.update({f"stripe_{name}": float(value or 0) for name, value in asdict(status).items()})
     if runtime.settings.stripe == "off":
         return dict(figures)

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import Select, and_, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from metering.models import Customer, MeterRow, StripeReport
+from metering.models import Customer, MeterRow, StripeMeter, StripeReport
 
 STATES = ("pending", "cancelling", "doubtful", "accepted", "parked", "written_off", "withdrawn", "observed")
 
@@ -17,11 +18,12 @@ Place = tuple[datetime, int]
 
 @dataclass(frozen=True, slots=True)
 class NamedRow:
-    """`customer` and `meter` are keys."""
+    """`customer` and `meter` are keys; `unit` is how many scaled units of the meter Stripe counts as one."""
 
     row: StripeReport
     customer: str
     meter: str
+    unit: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,12 @@ class RowFilter:
 def parked_rows(session: Session) -> Sequence[NamedRow]:
     """Rows that Stripe refused, the oldest first."""
     query = _named().where(StripeReport.state == "parked").order_by(StripeReport.id)
-    return [NamedRow(row, customer, meter) for row, customer, meter in session.execute(query)]
+    return [NamedRow(*found) for found in session.execute(query)]
 
 
 def find_row(session: Session, report_id: int) -> NamedRow | None:
     found = session.execute(_named().where(StripeReport.id == report_id))
-    return next((NamedRow(row, customer, meter) for row, customer, meter in found), None)
+    return next((NamedRow(*one) for one in found), None)
 
 
 def rows_of_hour(session: Session, row: StripeReport) -> Sequence[StripeReport]:
@@ -76,12 +78,14 @@ def list_rows(session: Session, wanted: RowFilter, *, before: Place | None, limi
     if before:
         query = query.where(tuple_(StripeReport.hour, StripeReport.id) < before)
     query = query.order_by(StripeReport.hour.desc(), StripeReport.id.desc()).limit(limit)
-    return [NamedRow(row, customer, meter) for row, customer, meter in session.execute(query)]
+    return [NamedRow(*found) for found in session.execute(query)]
 
 
-def _named() -> Select[StripeReport, str, str]:
+def _named() -> Select[StripeReport, str, str, Decimal]:
+    of_row = and_(StripeMeter.account == StripeReport.account, StripeMeter.meter_id == StripeReport.meter_id)
     return (
-        select(StripeReport, Customer.key, MeterRow.key)
+        select(StripeReport, Customer.key, MeterRow.key, func.coalesce(StripeMeter.unit, Decimal(1)))
         .join(Customer, Customer.id == StripeReport.customer_id)
         .join(MeterRow, MeterRow.id == StripeReport.meter_id)
+        .outerjoin(StripeMeter, of_row)
     )

@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from metering.billing.free import plans_that_cost_nothing
+from metering.catalog import Catalog
 from metering.models import MeterRow, ReconciledDifference, StripeMeter, StripeReport
 from metering.runtime import Runtime
 from metering.stripe_sync.history import standing_differences
@@ -40,14 +42,17 @@ def stripe_standing(session: Session, runtime: Runtime) -> StripeStanding:
     )
 
 
-def without_stripe_id(session: Session, now: datetime) -> list[dict[str, Any]]:
-    """Account, customer, meter and how much, of what is owed for customers that Stripe does not know."""
-    return _by_account(session, "usage_without_stripe_id", now)
+def without_stripe_id(session: Session, catalog: Catalog, now: datetime) -> list[dict[str, Any]]:
+    """Account, customer, meter and how much, of what is owed for customers that Stripe does not know.
+
+    What costs nothing anyway is left out.
+    """
+    return _by_account(session, "usage_without_stripe_id", catalog, now)
 
 
-def without_subscription(session: Session, now: datetime) -> list[dict[str, Any]]:
+def without_subscription(session: Session, catalog: Catalog, now: datetime) -> list[dict[str, Any]]:
     """The same, of what was used by those that Stripe knows while no subscription ran: nobody bills it."""
-    return _by_account(session, "usage_without_subscription", now)
+    return _by_account(session, "usage_without_subscription", catalog, now)
 
 
 def last_accepted_age_seconds(session: Session, runtime: Runtime) -> float | None:
@@ -65,12 +70,13 @@ def last_accepted_age_seconds(session: Session, runtime: Runtime) -> float | Non
     return (runtime.clock() - max(found)).total_seconds() if found else None
 
 
-def _by_account(session: Session, name: str, now: datetime) -> list[dict[str, Any]]:
+def _by_account(session: Session, name: str, catalog: Catalog, now: datetime) -> list[dict[str, Any]]:
+    values = {"now": now, "free_plans": plans_that_cost_nothing(catalog)}
     accounts = session.scalars(select(StripeMeter.account).distinct().order_by(StripeMeter.account)).all()
     return [
         {"account": account, **row._mapping}
         for account in accounts
-        for row in session.execute(statement(name), {"account": account, "now": now})
+        for row in session.execute(statement(name), {"account": account, **values})
     ]
 
 

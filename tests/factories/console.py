@@ -70,10 +70,12 @@ def held_event(world: World, subject: str = "newcomer") -> HeldEvent:
     return HeldEvent(digest=uuid4(), payload=uuid4(), subject=subject, type="mail", event=said, received_at=world.now)
 
 
-def parked_row(world: World, customer: Customer, *, value: int = 8, hours_ago: int = 2) -> StripeReport:
+def parked_row(
+    world: World, customer: Customer, *, key: str = "messages", value: int = 8, hours_ago: int = 2
+) -> StripeReport:
     """A row that Stripe refused, with its ledger entry, which is stored here."""
     session: Session = world.session
-    meter = session.scalars(select(MeterRow.id).where(MeterRow.key == "messages")).one()
+    meter = session.scalars(select(MeterRow.id).where(MeterRow.key == key)).one()
     hour = world.now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours_ago)
     (period, *_) = world.periods(customer.key)
     place = {"account": "standin", "customer_id": customer.id, "meter_id": meter, "period_id": period.id, "hour": hour}
@@ -83,7 +85,7 @@ def parked_row(world: World, customer: Customer, *, value: int = 8, hours_ago: i
         **place,
         revision=1,
         part=0,
-        event_name="messages",
+        event_name=key,
         stripe_customer_id="cus_1",
         value=value,
         timestamp=hour,

@@ -85,7 +85,7 @@ class Books:
         return self.send()
 
     def status(self) -> LedgerStatus:
-        status = ledger_status(self.world.session, STANDIN, self.world.now)
+        status = ledger_status(self.world.session, self.world.catalog, STANDIN, self.world.now)
         self.world.session.commit()
         return status
 

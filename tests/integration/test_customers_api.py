@@ -14,6 +14,7 @@ from metering.models import AuditEntry, Customer, Period
 from metering.service import Metering
 from tests.factories.callers import ApiConsumer, keep
 from tests.factories.managers import admin, operator
+from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
 
 CUSTOMERS = "/api/v1/customers"
@@ -271,6 +272,21 @@ def test_a_plan_of_the_next_period_holds_after_months_without_a_job(
 
     assert limit(acme) == 100_000
     assert [period.plan for period in world.periods()][:3] == ["free", "pro", "pro"]
+
+
+@pytest.mark.parametrize(
+    ("status", "answered"), [("active", 409), ("paused", 409), ("incomplete", 200), ("canceled", 200)]
+)
+def test_the_plan_of_who_is_subscribed_at_stripe_changes_there(
+    ops: ApiConsumer, acme: ApiConsumer, world: World, status: str, answered: int
+) -> None:
+    subscribed(world.session, world.find("acme"), "acct_1", status=status)
+    world.session.commit()
+
+    answer = ops.call("PUT", f"{ACME}/plan", json={"plan": "pro"})
+
+    assert (answer.status_code, limit(acme)) == (answered, 1000 if answered == 409 else 100_000)
+    assert ("sub_acme runs at Stripe" in answer.text) == (answered == 409)
 
 
 def test_another_time_zone_leaves_no_gap(ops: ApiConsumer, acme: ApiConsumer, world: World) -> None:

@@ -9,7 +9,7 @@ from flask import Flask
 from sqlalchemy import select
 
 from metering import jobs
-from metering.models import AuditEntry, Reconciliation, StripeReport
+from metering.models import AuditEntry, MeterRow, Reconciliation, StripeMeter, StripeReport
 from metering.service import Metering
 from metering.stripe_sync import stops
 from tests.factories.console import parked_row
@@ -79,7 +79,7 @@ def test_a_customer_is_linked_with_one_that_stripe_knows(shop: Shop, operator: V
     assert (actor, known in str(detail)) == (ACTOR, True)
 
 
-def test_who_pays_for_a_plan_is_not_put_on_another_one(shop: Shop, operator: Visitor) -> None:
+def test_who_pays_for_a_plan_is_not_put_on_another_one(app: Flask, shop: Shop, operator: Visitor) -> None:
     shop.buy("pro")
     shop.deliver()
     page, before = "/operator/customers/acme", entries(shop)
@@ -88,6 +88,15 @@ def test_who_pays_for_a_plan_is_not_put_on_another_one(shop: Shop, operator: Vis
 
     assert f"{shop.subscription().id} runs at Stripe" in refused
     assert (shop.plan(), entries(shop)) == ("pro", before)
+
+    by_command = app.test_cli_runner().invoke(args=["metering", "customers", "plan", "acme", "enterprise"])
+    assert (by_command.exit_code, "runs at Stripe" in by_command.output) == (1, True)
+    assert shop.plan() == "pro"
+
+    shop.client.v1.subscriptions.cancel(shop.subscription().id)
+    shop.deliver()
+    assert "acme is on enterprise now." in pressed(shop, operator, page, f"{page}/plan", plan="enterprise", when="now")
+    assert shop.plan() == "enterprise"
 
 
 def test_a_row_is_written_off_with_a_note(shop: Shop, operator: Visitor) -> None:
@@ -101,6 +110,22 @@ def test_a_row_is_written_off_with_a_note(shop: Shop, operator: Visitor) -> None
     actor, action, detail = entries(shop)[0]
     assert (actor, action, detail["note"]) == (ACTOR, "stripe.write_off", "a gift")
     assert shop.world.session.scalars(select(StripeReport.state)).one() == "written_off"
+
+
+def test_a_row_of_a_level_says_what_was_kept(shop: Shop, operator: Visitor) -> None:
+    """Stripe counts storage in units of its own: as many as keeping 3 GiB for an hour come to."""
+    session = shop.world.session
+    meter = session.scalars(select(StripeMeter).join(MeterRow).where(MeterRow.key == "storage_bytes")).one()
+    byte_seconds = 3 * 2**30 * 3600
+    row = parked_row(shop.world, shop.world.find("acme"), key="storage_bytes", value=round(byte_seconds / meter.unit))
+    session.add(row)
+    session.commit()
+
+    page = operator.open(f"/operator/stripe/rows/{row.id}").text
+
+    assert meter.unit > 1
+    assert "<dd>3\u00a0GB for an hour</dd>" in page
+    assert f"<dd>{row.value:,}</dd>" in page
 
 
 def test_reporting_goes_on_with_a_key_that_was_refused(shop: Shop, operator: Visitor, metering: Metering) -> None:

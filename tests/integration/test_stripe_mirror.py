@@ -332,11 +332,16 @@ def test_a_webhook_tells_of_a_plan_that_changed_and_of_none_that_did_not(
     world.advance(hours=1)
     follow(status="unpaid")
 
-    told = [(event, data["customer"], data["status"], data["from"], data["to"]) for event, data in hooks(world)]
+    world.advance(hours=1)
+    follow(cancel_at=int(datetime(2026, 11, 25, tzinfo=UTC).timestamp()))
+
+    told = [tuple(data[name] for name in ("customer", "status", "from", "to", "ends_at")) for _, data in hooks(world)]
     assert told == [
-        ("subscription.changed", "acme", "active", "free", "pro"),
-        ("subscription.changed", "acme", "unpaid", "pro", "free"),
+        ("acme", "active", "free", "pro", None),
+        ("acme", "unpaid", "pro", "free", None),
+        ("acme", "active", "free", "pro", "2026-11-25T00:00:00Z"),
     ]
+    assert {event for event, _ in hooks(world)} == {"subscription.changed"}
 
 
 def test_yen_have_no_hundredths(world: World, acme: Customer, stripe: CannedStripe) -> None:

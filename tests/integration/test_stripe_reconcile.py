@@ -18,6 +18,7 @@ from metering.models import ReconciledDifference, Reconciliation
 from metering.runtime import Runtime
 from metering.stripe_sync.gateway import StripeFailed
 from metering.stripe_sync.history import forget_old
+from metering.stripe_sync.inbound import unsold
 from metering.stripe_sync.reconcile import reconcile_some
 from tests.conftest import running_app
 from tests.factories.ledger import METER_EVENTS, Books, arm
@@ -284,14 +285,18 @@ class TestStatus:
                     WHERE customer_id = (SELECT id FROM customers WHERE key = 'bolt')
                 """)
             )
-        for customer in ("acme", "bolt"):
+        books.world.customer("calm", "free", stripe_customer_id=books.gateway().ensure_customer("calm", "Calm"))
+        for customer in ("acme", "bolt", "calm"):
             books.use(3, customer)
         books.advance(hours=2)
 
+        # calm's plan costs nothing: it needs no subscription.
         (found,) = json.loads(run(app, "status", "--json"))["without_subscription"]
 
         assert (found["customer"], found["meter"], found["hours"], found["units"]) == ("bolt", "api_call", 1, 3)
         assert "no subscription: bolt (plan enterprise) used 3 of api_call in 1 hour, which" in run(app, "status")
+        assert unsold(books.world.session, books.world.catalog) == ["bolt"]
+        assert [unsold(books.world.session, books.world.catalog, one) for one in ("bolt", "calm")] == [["bolt"], []]
 
 
 class TestScope:

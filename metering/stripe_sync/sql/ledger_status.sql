@@ -1,10 +1,12 @@
 SELECT
     (
+        -- From who was ever subscribed: what others use stays noted for weeks, and is far more.
         SELECT count(*)
-        FROM stripe_changes d
-        JOIN customers c ON c.id = d.customer_id AND c.stripe_customer_id IS NOT NULL
+        FROM (SELECT DISTINCT customer_id FROM stripe_subscriptions WHERE account = :account) AS ever
+        JOIN customers c ON c.id = ever.customer_id AND c.stripe_customer_id IS NOT NULL
+        JOIN stripe_changes d ON d.account = :account AND d.customer_id = c.id
         JOIN periods p ON p.id = d.period_id
-        WHERE d.account = :account AND least(d.hour + interval '1 hour', p.ends_at) <= :now
+        WHERE least(d.hour + interval '1 hour', p.ends_at) <= :now
         AND (
             EXISTS (
                 SELECT FROM stripe_subscriptions s
@@ -31,10 +33,10 @@ SELECT
     ) AS accepted_last_day
 FROM (
     SELECT count(DISTINCT d.customer_id) AS customers, count(*) AS hours
-    FROM stripe_changes d
-    JOIN customers c ON c.id = d.customer_id AND c.stripe_customer_id IS NULL
-    JOIN periods p ON p.id = d.period_id
-    WHERE d.account = :account AND least(d.hour + interval '1 hour', p.ends_at) <= :now
+    FROM customers c
+    JOIN periods p ON p.customer_id = c.id AND p.plan <> ALL(:free_plans)
+    JOIN stripe_changes d ON (d.account, d.customer_id, d.period_id) = (:account, c.id, p.id)
+    WHERE c.stripe_customer_id IS NULL AND least(d.hour + interval '1 hour', p.ends_at) <= :now
 ) AS without
 CROSS JOIN (
     SELECT
