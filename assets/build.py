@@ -53,7 +53,8 @@ def npm_command() -> list[str]:
 
 def install() -> None:
     """Installs exactly what package-lock.json says; no package's own scripts run."""
-    done = subprocess.run([*npm_command(), "ci", "--ignore-scripts"], cwd=ROOT, check=False)
+    quiet = ("--no-audit", "--no-fund", "--no-update-notifier")
+    done = subprocess.run([*npm_command(), "ci", "--ignore-scripts", *quiet], cwd=ROOT, check=False)
     if done.returncode:
         raise BuildError(f"npm ci ended with {done.returncode}")
 

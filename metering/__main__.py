@@ -140,6 +140,7 @@ def _welcome(settings: Settings, demo: Demo) -> None:
     lines = [
         "",
         f"  Dashboard   {address}",
+        f"  Operators   {address}/operator",
         f"  Log in      {demo.email}  /  {demo.password}",
         f"  Call it     curl -H 'Authorization: Bearer {demo.api_key}' {address}/api/v1/sample/ping",
     ]

@@ -58,7 +58,7 @@ def close_hours() -> int:
             with current.transaction() as session:
                 done = close(session, current.catalog, now=now, settle_seconds=delay)
                 crossed = spending.detect_in_periods(session, current.catalog, done.period_ids, now=now)
-                tell_of_alerts(session, current.catalog, crossed, now=now)
+                tell_of_alerts(session, current.catalog, crossed, pages_url=current.settings.pages_url, now=now)
             moved = done.levels
             closed += moved
     return closed

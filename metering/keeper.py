@@ -86,7 +86,7 @@ class Keeper:
                 *alerts.detect(session, runtime.catalog, drained.stored, now=now),
                 *spending.detect_in_batch(session, runtime.catalog, drained.stored, now=now),
             ]
-            tell_of_alerts(session, runtime.catalog, crossed, now=now)
+            tell_of_alerts(session, runtime.catalog, crossed, pages_url=runtime.settings.pages_url, now=now)
         visit("drain.committed")
         for partition in drained.lost:
             self.rebuild(partition)

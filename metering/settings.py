@@ -132,6 +132,13 @@ class Settings(BaseSettings):
         return self.smtp_host is not None or self.is_development
 
     @property
+    def pages_url(self) -> str | None:
+        """Where the pages are for people outside, with a slash at the end; None where nobody has said it."""
+        if self.public_url:
+            return self.public_url.rstrip("/") + "/"
+        return f"http://localhost:{self.port}/" if self.is_development else None
+
+    @property
     def sends_links(self) -> bool:
         """Whether links in e-mails lead here: what a request says of its host could be anybody's invention."""
         return self.sends_mail and (self.public_url is not None or self.is_development)

@@ -116,7 +116,7 @@ class Meter(Noun):
                 raise self._bad(value, f"is larger than {self.to_quantity(MAX_UNITS)}")
             scaled = EXACT.scaleb(number, self.scale)
         except Inexact:
-            raise self._bad(value, f"has more than {self.scale} decimal places") from None
+            raise self._bad(value, self._too_precise) from None
         except (ValueError, ArithmeticError):
             raise self._bad(value, "is not a finite number") from None
         if scaled < 0 and not signed:
@@ -124,8 +124,12 @@ class Meter(Noun):
         if abs(scaled) > MAX_UNITS:
             raise self._bad(value, f"is larger than {self.to_quantity(MAX_UNITS)}")
         if scaled != scaled.to_integral_value():
-            raise self._bad(value, f"has more than {self.scale} decimal places")
+            raise self._bad(value, self._too_precise)
         return int(scaled)
+
+    @property
+    def _too_precise(self) -> str:
+        return f"has more than {self.scale} decimal places" if self.scale else "is no whole number"
 
     def _bad(self, value: object, why: str) -> BadQuantity:
         return BadQuantity(f"{self.key}: the quantity {value!r} {why}", meter=self.key, reason=why)

@@ -231,7 +231,12 @@ def user_ref(user: User) -> UserRef:
 
 def customer_ref(catalog: Catalog, customer: Customer) -> CustomerRef:
     plan = catalog.plans.get(customer.plan)
-    return CustomerRef(customer.key, customer.name, plan.name if plan else customer.plan)
+    return CustomerRef(
+        customer.key,
+        customer.name,
+        plan_name=plan.name if plan else customer.plan,
+        suspended=customer.status == "suspended",
+    )
 
 
 def note_database_away() -> None:

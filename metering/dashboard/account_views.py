@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from metering import humanize
 from metering.accounts.user_agents import in_words
-from metering.dashboard import humanize
 from metering.dashboard.access import Access
 from metering.models import Invitation, Membership, UserSession
 
@@ -75,11 +75,12 @@ class InvitationView:
 
 @dataclass(frozen=True, slots=True)
 class SeatsView:
-    """`limit` is None where the plan has none; `left` then, too."""
+    """`limit` is None where the plan has none; `left` then, too. `price`: a sentence on what seats cost, or empty."""
 
     used: int
     limit: int | None
     open_invitations: int
+    price: str
 
     @property
     def left(self) -> int | None:

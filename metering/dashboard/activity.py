@@ -1,8 +1,9 @@
 """What was counted last: the newest events of a customer, and how much the last minutes saw, however many there are."""
 
+from metering import quantities
 from metering.billing.rhythm import zone
 from metering.catalog import Catalog
-from metering.dashboard import pulse, quantities
+from metering.dashboard import pulse
 from metering.dashboard.access import Access, current_metering
 from metering.dashboard.figures import from_database
 from metering.dashboard.view_models import ActivityRow, ActivityView, icon_for

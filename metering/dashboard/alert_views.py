@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from metering import humanize, quantities
 from metering.catalog import Catalog, Meter
-from metering.dashboard import humanize, quantities
 from metering.dashboard.access import Access
 from metering.dashboard.threshold_form import ALL, BILL
 from metering.limits.fired import Fired, Told
@@ -14,12 +14,7 @@ from metering.limits.thresholds import Threshold
 from metering.models import Alert
 
 THE_BILL = "The bill"
-KINDS = {
-    "percent": "Percent of the limit",
-    "quantity": "Quantity in the meter’s unit",
-    "money": "Amount in {currency}",
-}
-CHANNELS = {"mail": "e-mail", "webhook": "webhook"}
+CHANNELS = {"mail": "email", "webhook": "webhook"}
 ICONS = {"mail": "mail", "webhook": "webhook"}
 TONES = {"delivered": "ok", "waiting": "neutral", "failed": "danger"}
 
@@ -45,18 +40,10 @@ class ThresholdGroup:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ThresholdChoices:
-    """What the form offers: (value, label) pairs."""
-
-    of: tuple[tuple[str, str], ...]
-    kinds: tuple[tuple[str, str], ...]
-
-
-def threshold_choices(catalog: Catalog) -> ThresholdChoices:
+def threshold_choices(catalog: Catalog) -> tuple[tuple[str, str], ...]:
+    """What the form offers to have a threshold of: (value, label) pairs."""
     meters = ((meter.key, meter.name) for meter in catalog.meters.values() if meter.counts_live)
-    kinds = tuple((kind, label.format(currency=catalog.currency)) for kind, label in KINDS.items())
-    return ThresholdChoices(((ALL, "All meters"), *meters, (BILL, THE_BILL)), kinds)
+    return ((ALL, "All meters"), *meters, (BILL, THE_BILL))
 
 
 def threshold_groups(catalog: Catalog, access: Access, own: Sequence[Threshold]) -> list[ThresholdGroup]:

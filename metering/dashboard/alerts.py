@@ -8,6 +8,7 @@ from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import Select, select
 
+from metering import humanize
 from metering.dashboard import alert_views, presenters, threshold_form
 from metering.dashboard.access import (
     Access,
@@ -115,7 +116,7 @@ def set_mails(access: Access) -> ResponseReturnValue:
         membership = change.session.scalars(_membership(access).with_for_update()).one()
         membership.alert_mails = wanted
         change.note("alert_mails.change", change.customer, wanted=wanted)
-    flash("Alerts reach you by e-mail." if wanted else "Alerts don’t reach you by e-mail any more.", "success")
+    flash("Alerts reach you by email." if wanted else "Alerts don’t reach you by email any more.", "success")
     return _back(access)
 
 
@@ -151,6 +152,7 @@ def _page(access: Access, form: ThresholdForm) -> str:
         groups=alert_views.threshold_groups(runtime.catalog, access, own),
         form=form,
         choices=alert_views.threshold_choices(runtime.catalog),
+        amount=humanize.money(Decimal("49.5"), runtime.catalog.currency),
         own_percents=access.own_alert_percents,
         standard=", ".join(f"{percent}%" for percent in runtime.catalog.alert_percents),
         may_manage=access.may_manage_alerts,

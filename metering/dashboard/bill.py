@@ -22,9 +22,12 @@ from metering.models import Customer, Invoice, Period
 from metering.store.usage_query import UsageQuery, UsageRow, query_usage
 from metering.stripe_sync.gateway import StripeFailed
 from metering.stripe_sync.invoices import InvoiceLine, find_invoice, invoice_lines, list_invoices
+from metering.stripe_sync.mirror import running_subscription
 from metering.stripe_sync.reporting import gateway_for
 
 PAGE_OF_INVOICES = 24
+CHARGED = ("active", "past_due")
+"""In which states a subscription has been charged for the running period."""
 
 
 @blueprint.get("/c/<customer_key>/bill")
@@ -36,7 +39,9 @@ def bill(access: Access) -> ResponseReturnValue:
     if found is not None:
         expected = expected_bill(read_figures(access), found, read_history(access))
         days = from_database(lambda session: _days(session, access, found))
-        shown = bill_views.bill(catalog, found, expected, days or {}, where)
+        running = from_database(lambda session: running_subscription(session, access.customer_id))
+        paid_ahead = running is not None and running.status in CHARGED
+        shown = bill_views.bill(catalog, found, expected, days or {}, where, paid_ahead=paid_ahead)
         before = request.args.get("before", type=int)
         page = from_database(
             lambda session: list_invoices(session, access.customer_id, before=before, limit=PAGE_OF_INVOICES + 1)

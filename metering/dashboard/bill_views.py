@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from decimal import Decimal
 
+from metering import humanize, quantities
 from metering.billing.estimate import Estimate, EstimateLine
 from metering.billing.pricing import PricedLine, PricedStep
 from metering.catalog import Catalog, Meter
 from metering.clock import MICROSECOND
-from metering.dashboard import humanize, quantities
 from metering.dashboard.view_models import icon_for
 from metering.models import Invoice
 from metering.store.usage_query import UsageRow
@@ -66,7 +66,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """The running period, if it ended at `as_of`. `forecast` is None where there is none."""
+    """The running period, if it ended at `as_of`. `forecast` is None where there is none.
+
+    `due`: what is left of the total where the fee was charged in advance, else None.
+    """
 
     period_text: str
     as_of_text: str
@@ -75,6 +78,7 @@ class Bill:
     fee: str
     lines: tuple[Line, ...]
     total: str
+    due: str | None
     forecast: str | None
     forecast_text: str | None
 
@@ -138,8 +142,10 @@ def bill(
     expected: Estimate | None,
     days: Mapping[str, Sequence[UsageRow]],
     where: tzinfo,
+    *,
+    paid_ahead: bool,
 ) -> Bill:
-    """`days`: what was used in each, by meter."""
+    """`days`: what was used in each, by meter; `paid_ahead`: a subscription charges the fee before the period."""
     fee = next(line for line in estimate.lines if line.usage is None)
     later = {line.meter: line.amount for line in expected.lines} if expected else {}
     return Bill(
@@ -154,6 +160,7 @@ def bill(
             if line.usage is not None
         ),
         total=humanize.money(estimate.total, estimate.currency),
+        due=humanize.money(estimate.total - fee.amount, estimate.currency) if paid_ahead and fee.amount else None,
         forecast=humanize.money(expected.total, estimate.currency) if expected else None,
         forecast_text=f"expected by {humanize.day(estimate.ends_at - MICROSECOND, where)}" if expected else None,
     )
@@ -251,7 +258,7 @@ def _invoice_row(invoice: Invoice, where: tzinfo) -> InvoiceRow:
 def _span(starts_at: datetime, ends_at: datetime, where: tzinfo) -> str:
     """The first invoice of a subscription is of a moment: it bills what is paid in advance."""
     if starts_at == ends_at:
-        return humanize.day(starts_at, where)
+        return f"From {humanize.day(starts_at, where)} on"
     return f"{humanize.day(starts_at, where)} – {humanize.day(ends_at, where)}"
 
 

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from metering import humanize, quantities
 from metering.catalog import Catalog
-from metering.dashboard import humanize, quantities
 from metering.dashboard.view_models import icon_for
 from metering.store.event_list import StoredEvent
 from metering.stripe_sync.event_path import EventPath, Reported

@@ -10,9 +10,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal, TypedDict
 
+from metering import humanize, quantities
 from metering.billing.rhythm import zone
 from metering.catalog import Catalog, Meter
-from metering.dashboard import humanize, quantities
 from metering.dashboard.access import Access
 from metering.dashboard.figures import Figures
 from metering.dashboard.view_models import AlertsView, AlertView, OutageView

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from decimal import Decimal
 
+from metering import humanize, quantities
 from metering.catalog import Meter
 from metering.clock import MICROSECOND
-from metering.dashboard import humanize, quantities
 from metering.dashboard.history import History
 from metering.dashboard.view_models import Spark
 from metering.intake.values import Span

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 
+from metering import humanize
 from metering.billing.estimate import Estimate
 from metering.catalog import Catalog, Plan
-from metering.dashboard import humanize
 from metering.dashboard.plan_views import PlanLine, is_offered, plan_line
 from metering.models import StripeSubscription
 from metering.money import round_money

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 
+from metering import humanize, quantities
 from metering.billing.estimate import Estimate
 from metering.catalog import Catalog, Limit, Meter, Plan, Price
-from metering.dashboard import humanize, quantities
 from metering.dashboard.view_models import Bar, State, bar_for, percent_of, state_for
 from metering.models import StripeSubscription
 from metering.service import MeterUsage

@@ -5,13 +5,13 @@ from datetime import datetime, tzinfo
 from decimal import Decimal
 from typing import cast
 
+from metering import humanize, quantities
 from metering.billing.estimate import Estimate
 from metering.billing.estimate import EstimateLine as BillLine
 from metering.billing.pricing import PricedLine
 from metering.billing.rhythm import zone
 from metering.catalog import Catalog, Meter
 from metering.clock import MICROSECOND
-from metering.dashboard import humanize, quantities
 from metering.dashboard.access import Access
 from metering.dashboard.figures import Figures
 from metering.dashboard.history import History
@@ -152,6 +152,7 @@ def usage_card(catalog: Catalog, plan: str, usage: MeterUsage, cost: str | None,
         forecast=forecast,
         forecast_alarms=alarms,
         spark=outlook.spark(meter),
+        unused=not usage.used and not meter.is_level,
         all_included=all_included,
         icon=icon_for(meter.key),
     )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from metering import quantities
 from metering.catalog import Catalog, Meter
 from metering.clock import from_micros, to_micros
-from metering.dashboard import quantities
 from metering.dashboard.access import Access
 from metering.dashboard.figures import from_database
 from metering.dashboard.view_models import PulseView, Spark

@@ -6,9 +6,10 @@ from zoneinfo import available_timezones
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from metering import humanize
 from metering.accounts.customers import InvalidCustomer, change_customer
 from metering.billing.rhythm import UnknownTimeZone, zone
-from metering.dashboard import humanize, presenters
+from metering.dashboard import presenters
 from metering.dashboard.access import Access, current_metering, customer_page, require_settings_manager
 from metering.dashboard.account_forms import SettingsForm
 from metering.dashboard.changing import changing

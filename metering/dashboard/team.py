@@ -3,12 +3,14 @@
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from metering import humanize, quantities
 from metering.accounts import invitations, two_step
 from metering.accounts.customers import find_customer
 from metering.accounts.in_force import count_seats
 from metering.accounts.users import SEATS, InvalidUser, change_role, find_member, members_of, remove_member
 from metering.billing.rhythm import zone
-from metering.dashboard import humanize, presenters
+from metering.catalog import Catalog
+from metering.dashboard import presenters
 from metering.dashboard.access import Access, current_metering, customer_page, require_team_manager
 from metering.dashboard.account_forms import InviteForm, RoleForm
 from metering.dashboard.account_views import (
@@ -206,4 +208,16 @@ def _seats(access: Access, members: int, waiting: int) -> SeatsView | None:
     if SEATS not in catalog.meters:
         return None
     limit, mode = catalog.limit_units(access.plan, catalog.meters[SEATS])
-    return SeatsView(members, limit if mode == "hard" else None, waiting)
+    return SeatsView(members, limit if mode == "hard" else None, waiting, price=_seat_price(access, catalog))
+
+
+def _seat_price(access: Access, catalog: Catalog) -> str:
+    """Empty where seats cost nothing, or too little can be said of it in a sentence."""
+    price = catalog.price(access.plan, SEATS)
+    if price is None or price.tiers or price.size != 1 or not price.amount:
+        return ""
+    each = f"{humanize.unit_price(price.amount, catalog.currency)} a billing period"
+    if not price.included:
+        return f"Each {price.unit} costs {each}."
+    free = f"{humanize.exact(price.included)} {quantities.unit_word(price.unit, price.included)}"
+    return f"{free} {'is' if price.included == 1 else 'are'} included; each further one costs {each}."

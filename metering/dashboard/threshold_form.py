@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any
 
 from metering.catalog import Catalog, Meter
 from metering.catalog.quantities import parse_size
-from metering.dashboard.humanize import money
-from metering.limits.thresholds import BadThreshold, Kind, Threshold
+from metering.humanize import money
+from metering.limits.thresholds import BadThreshold, Threshold
 
 ALL, BILL = "*", "$"
 """What a threshold is of, where it is not of a meter; no key of a meter is so."""
@@ -17,6 +17,9 @@ ALL, BILL = "*", "$"
 LONGEST = 40
 NUMBER = re.compile(r"([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]+)?")
 SHOWN_SIZE = re.compile(r"(?<=[KMGTP])B$")
+DURATION = re.compile(r"(?:(\S+?)h)?(?:(\S+?)m(?:in)?)?(?:(\S+?)s?)?")
+DURATION_PARTS = (3600, 60, 1)
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +27,17 @@ class ThresholdForm:
     """As it was filled in; `faults` by the name of the field."""
 
     of: str = ALL
-    kind: str = "percent"
     value: str = ""
     faults: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def sent(cls, form: Mapping[str, Any]) -> "ThresholdForm":
-        of, kind, value = (str(form.get(name, ""))[: LONGEST + 1] for name in ("of", "kind", "value"))
-        return cls(of, kind, value)
+        of, value = (str(form.get(name, ""))[: LONGEST + 1] for name in ("of", "value"))
+        return cls(of, value)
 
     def refused(self, error: BadThreshold) -> "ThresholdForm":
-        name = "of" if error.field == "meter" else error.field
-        return ThresholdForm(self.of, self.kind, self.value, {name: sentence(error.message)})
+        name = "value" if error.field == "value" else "of"
+        return ThresholdForm(self.of, self.value, {name: sentence(error.message)})
 
 
 def sentence(message: str) -> str:
@@ -43,46 +45,57 @@ def sentence(message: str) -> str:
 
 
 def read(catalog: Catalog, form: ThresholdForm) -> Threshold:
-    """What a form says; one for all meters is a percent without a meter. Raises BadThreshold."""
-    kinds: tuple[Kind, ...] = get_args(Kind)
-    kind = next((known for known in kinds if known == form.kind), None)
-    if kind is None:
-        raise BadThreshold("kind", "must be one of these")
+    """What a form says: of the bill an amount, of all meters a percent, of one a percent where it says "%".
+
+    Raises BadThreshold.
+    """
+    text = form.value.strip()
     if form.of == ALL:
-        if kind != "percent":
-            raise BadThreshold("kind", "must be a percent: that alone is the same for all meters")
-        return Threshold(kind, None, _number(form.value.strip().removesuffix("%")))
+        return Threshold("percent", None, _number(text.removesuffix("%"), "a percent of each limit, such as 80%"))
     if form.of == BILL:
-        if kind != "money":
-            raise BadThreshold("kind", "must be an amount: the bill is measured in money")
-        return Threshold(kind, None, _amount(form.value, catalog.currency))
+        return Threshold("money", None, _amount(text, catalog.currency))
     meter = catalog.meters.get(form.of)
     if meter is None:
         raise BadThreshold("meter", "must be one of these")
-    if kind == "money":
-        raise BadThreshold("kind", "must be a percent or a quantity: a meter is not measured in money")
-    if kind == "percent":
-        return Threshold(kind, meter.key, _number(form.value.strip().removesuffix("%")))
-    return Threshold(kind, meter.key, _quantity(meter, form.value))
+    if text.endswith("%"):
+        return Threshold("percent", meter.key, _number(text.removesuffix("%"), "a percent of the limit, such as 80%"))
+    return Threshold("quantity", meter.key, _quantity(meter, text))
 
 
-def _number(text: str) -> Decimal:
+def _number(text: str, such: str) -> Decimal:
     text = re.sub(r"[\s_]", "", text)
     if len(text) > LONGEST or not NUMBER.fullmatch(text):
-        raise BadThreshold("value", "must be a number, such as 50 or 1,000")
+        raise BadThreshold("value", f"must be {such}")
     return Decimal(text.replace(",", ""))
 
 
 def _amount(text: str, currency: str) -> Decimal:
     sign = money(Decimal(0), currency).strip("0.,\u00a0 ")
-    return _number(re.sub(rf"{re.escape(currency)}|{re.escape(sign)}", "", text, flags=re.IGNORECASE))
+    bare = re.sub(rf"{re.escape(currency)}|{re.escape(sign)}", "", text, flags=re.IGNORECASE)
+    return _number(bare, f"an amount, such as {money(Decimal('1250'), currency)}")
 
 
 def _quantity(meter: Meter, text: str) -> Decimal:
-    if meter.display != "bytes":
-        return _number(text)
+    if meter.display == "bytes":
+        return _size(text)
+    if meter.display == "seconds":
+        return _seconds(text)
+    return _number(text, "a percent, such as 80%, or a quantity, such as 5,000")
+
+
+def _size(text: str) -> Decimal:
     try:
         # Sizes are shown as "5 GB" and mean binary ones, so that is how they are taken.
-        return parse_size(SHOWN_SIZE.sub("iB", text.strip().replace(",", "").upper()))
+        return parse_size(SHOWN_SIZE.sub("iB", text.replace(",", "").upper()))
     except ValueError:
-        raise BadThreshold("value", "must be a size, such as 500 MB or 5 GB") from None
+        raise BadThreshold("value", "must be a percent, such as 80%, or a size, such as 500 MB or 5 GB") from None
+
+
+def _seconds(text: str) -> Decimal:
+    """As durations are shown, "2 h 25 min" or "0.5 s"; a number alone is of seconds."""
+    such = "a percent, such as 80%, or a time, such as 90 s, 20 min or 1 h 30 min"
+    parts = DURATION.fullmatch(re.sub(r"\s", "", text.lower()))
+    if parts is None or not any(parts.groups()):
+        raise BadThreshold("value", f"must be {such}")
+    numbers = [_number(part, such) if part else Decimal(0) for part in parts.groups()]
+    return sum((number * length for number, length in zip(numbers, DURATION_PARTS, strict=True)), Decimal(0))

@@ -6,8 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from metering import humanize, quantities
 from metering.catalog import Meter
-from metering.dashboard import humanize, quantities
 from metering.dashboard.usage_choice import Choice
 from metering.store.usage_query import KEY_ID, UsageRow
 from metering.store.windows import WindowSize

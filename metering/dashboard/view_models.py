@@ -140,6 +140,8 @@ class UsageCard:
     forecast_alarms: bool = False
     """It says that a limit will be reached."""
     spark: Spark | None = None
+    unused: bool = False
+    """Nothing was used in this period, and the figure starts at nothing in each."""
     all_included: bool = False
     """What the limit allows costs nothing: there is no usage beyond what is included."""
     icon: str = "gauge"
@@ -332,6 +334,7 @@ class CustomerRef:
     key: str
     name: str
     plan_name: str = ""
+    suspended: bool = False
 
     @property
     def initials(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from metering.dashboard import humanize
+from metering import humanize
 from metering.models import WebhookDelivery, WebhookEndpoint, WebhookTry
 
 

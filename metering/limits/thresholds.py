@@ -15,6 +15,7 @@ from metering.catalog import Catalog, Meter
 from metering.errors import BadQuantity, InvalidUsage
 from metering.models import AlertThreshold, Customer, MeterRow
 from metering.money import minor_digits
+from metering.quantities import unit_word
 
 Kind = Literal["percent", "quantity", "money"]
 
@@ -160,7 +161,9 @@ def _check_quantity(meter: Meter, value: Decimal) -> None:
     try:
         units = meter.to_units(value)
     except BadQuantity as error:
-        raise BadThreshold("value", f"must be a quantity of {meter.unit}: it {error.facts['reason']}") from None
+        raise BadThreshold(
+            "value", f"must be a quantity of {unit_word(meter.unit, Decimal(2))}: it {error.facts['reason']}"
+        ) from None
     if not units:
         raise BadThreshold("value", "must be above 0")
 

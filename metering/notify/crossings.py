@@ -1,8 +1,8 @@
 """Alerts that were just written down, told to whom they concern: an e-mail and a webhook, in the same transaction."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
@@ -10,11 +10,15 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from metering import humanize, quantities
+from metering.billing.rhythm import zone
 from metering.catalog import Catalog, Meter
+from metering.clock import zulu
 from metering.models import Alert, Customer, MeterRow, Period
 from metering.money import minor_digits
 from metering.notify.audience import write_to_managers
 from metering.notify.deliveries import Message, tell
+from metering.notify.letters import letter
 
 FULL = 100
 """Percent. The threshold that is told as `limit.reached` as well."""
@@ -34,8 +38,13 @@ class _Crossing:
         return self.alert.kind == "percent" and self.alert.value >= FULL
 
 
-def tell_of_alerts(session: Session, catalog: Catalog, alert_ids: Collection[int], *, now: datetime) -> None:
-    """Write down what is to be sent of these alerts. An e-mail a batch and customer, a webhook for each alert."""
+def tell_of_alerts(
+    session: Session, catalog: Catalog, alert_ids: Collection[int], *, pages_url: str | None, now: datetime
+) -> None:
+    """Write down what is to be sent of these alerts. An e-mail a batch, customer and period, a webhook for each alert.
+
+    `pages_url`: where the e-mail leads to; None where nobody knows the address of the pages.
+    """
     if not alert_ids:
         return
     query = (
@@ -44,7 +53,7 @@ def tell_of_alerts(session: Session, catalog: Catalog, alert_ids: Collection[int
         .join(Period, Period.id == Alert.period_id)
         .join(Customer, Customer.id == Alert.customer_id)
         .where(Alert.id.in_(alert_ids))
-        .order_by(Alert.customer_id, MeterRow.key.nulls_last(), Alert.kind, Alert.value)
+        .order_by(Alert.customer_id, Period.starts_at, MeterRow.key.nulls_last(), Alert.kind, Alert.value)
     )
     crossings = [
         _Crossing(alert, None if key is None else catalog.meters[key], period, customer)
@@ -57,24 +66,18 @@ def tell_of_alerts(session: Session, catalog: Catalog, alert_ids: Collection[int
         if event == "alert.crossed" or (one.alert.kind == "percent" and one.alert.value == FULL)
     ]
     tell(session, messages, now=now)
-    for customer, group in groupby(crossings, key=lambda one: one.customer):
-        _write(session, customer, list(group), now)
-
-
-def _write(session: Session, customer: Customer, crossings: Sequence[_Crossing], now: datetime) -> None:
-    lines = [_line(one) for one in crossings]
-    first = max(crossings, key=_weight)
-    body = "\n".join(
-        [f"{customer.name} has crossed these thresholds:", "", *lines, "", "They stand on the page Alerts."]
-    )
-    write_to_managers(
-        session,
-        customer,
-        subject=f"{customer.name}, {_subject(first)}",
-        body=body + "\n",
-        now=now,
-        alert_ids=[one.alert.id for one in crossings],
-    )
+    for (customer, period), group in groupby(crossings, key=lambda one: (one.customer, one.period)):
+        alerts = list(group)
+        subject, body = letter(
+            "alerts",
+            customer=customer.name,
+            first=_subject(max(alerts, key=_weight)),
+            period=humanize.period(period.starts_at, period.ends_at, zone(customer.timezone)),
+            lines=[_line(one) for one in alerts],
+            pages=f"{pages_url}c/{customer.key}" if pages_url else None,
+        )
+        ids = [one.alert.id for one in alerts]
+        write_to_managers(session, customer, subject=subject, body=body, now=now, alert_ids=ids)
 
 
 def _weight(one: _Crossing) -> tuple[bool, bool, bool, Decimal]:
@@ -85,9 +88,9 @@ def _weight(one: _Crossing) -> tuple[bool, bool, bool, Decimal]:
 def _subject(one: _Crossing) -> str:
     alert, meter = one.alert, one.meter
     if meter is None:
-        return f"the bill: {_money(alert.value, alert.currency)} reached"
+        return f"the bill: {humanize.money(alert.value, alert.currency or '')} reached"
     if alert.kind == "quantity":
-        return f"{meter.name}: {alert.value:,f} {meter.unit} reached"
+        return f"{meter.name}: {quantities.in_words(meter, alert.value)} reached"
     return f"{meter.name}: {'limit reached' if one.is_full else f'{alert.value:f}% of the limit used'}"
 
 
@@ -95,12 +98,12 @@ def _line(one: _Crossing) -> str:
     alert, meter = one.alert, one.meter
     if meter is None:
         assert alert.total is not None
-        total = _money(alert.total, alert.currency)
-        return f"The bill of this period: {_money(alert.value, alert.currency)} (it has come to {total})"
-    used = f"{_quantity(meter, alert.units):,f} used"
+        total = humanize.money(alert.total, alert.currency or "")
+        return f"The bill of this period: {humanize.money(alert.value, alert.currency or '')} (it has come to {total})"
+    used = f"{quantities.in_words(meter, _quantity(meter, alert.units))} used"
     if alert.limit_units is None:
-        return f"{meter.name}: {alert.value:,f} {meter.unit} ({used})"
-    limit = f"{_quantity(meter, alert.limit_units):,f} {meter.unit}"
+        return f"{meter.name}: {quantities.in_words(meter, alert.value)} ({used})"
+    limit = quantities.in_words(meter, _quantity(meter, alert.limit_units))
     return f"{meter.name}: {alert.value:f}% of the limit of {limit} ({used})"
 
 
@@ -111,9 +114,9 @@ def _data(one: _Crossing) -> dict[str, Any]:
         "customer": one.customer.key,
         "kind": one.alert.kind,
         **_facts(one.alert, one.meter),
-        "period_starts_at": _instant(one.period.starts_at),
-        "period_ends_at": _instant(one.period.ends_at),
-        "crossed_at": _instant(one.alert.crossed_at),
+        "period_starts_at": zulu(one.period.starts_at),
+        "period_ends_at": zulu(one.period.ends_at),
+        "crossed_at": zulu(one.alert.crossed_at),
     }
 
 
@@ -137,13 +140,5 @@ def _quantity(meter: Meter, units: int | None) -> Decimal:
     return meter.to_quantity(units)
 
 
-def _money(amount: Decimal, currency: str | None) -> str:
-    return f"{currency} {round(amount, minor_digits(currency or '')):,f}"
-
-
 def _plain(amount: Decimal, currency: str | None) -> str:
     return f"{round(amount, minor_digits(currency or '')):f}"
-
-
-def _instant(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

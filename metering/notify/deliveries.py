@@ -18,6 +18,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from standardwebhooks import Webhook
 
+from metering.clock import zulu
 from metering.failpoints import visit
 from metering.ids import new_id
 from metering.models import Customer, WebhookDelivery, WebhookEndpoint, WebhookTry
@@ -82,7 +83,7 @@ def replay(delivery: WebhookDelivery, *, now: datetime) -> None:
 def _delivery(
     endpoint: WebhookEndpoint, event: str, data: Mapping[str, Any], now: datetime, *, alert_id: int | None = None
 ) -> WebhookDelivery:
-    at = now.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    at = zulu(now)
     return WebhookDelivery(
         endpoint_id=endpoint.id,
         alert_id=alert_id,

@@ -19,17 +19,16 @@ ROOT = PACKAGE if (PACKAGE / "templates").is_dir() else PACKAGE.parent
 def send_letter(
     session: Session, name: str, /, *, to: str, now: datetime, customer_id: int | None = None, **facts: Any
 ) -> Mail:
-    """Post a letter once the caller's transaction is committed. A fact that the text needs and lacks is an error."""
+    """Post a letter once the caller's transaction is committed."""
+    subject, body = letter(name, **facts)
+    return post(session, to=to, subject=subject, body=body, now=now, customer_id=customer_id)
+
+
+def letter(name: str, /, **facts: Any) -> tuple[str, str]:
+    """Its subject and its body. A fact that the text needs and lacks is an error."""
     text = _texts().get_template(f"{name}.txt").render(facts)
     subject, _, body = text.partition("\n")
-    return post(
-        session,
-        to=to,
-        subject=subject.removeprefix("Subject: "),
-        body=body.strip() + "\n",
-        now=now,
-        customer_id=customer_id,
-    )
+    return subject.removeprefix("Subject: "), body.strip() + "\n"
 
 
 @lru_cache(maxsize=1)

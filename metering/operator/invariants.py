@@ -8,8 +8,8 @@ from typing import Any
 from flask import url_for
 from flask.typing import ResponseReturnValue
 
+from metering import humanize
 from metering import verification as verifying
-from metering.dashboard import humanize
 from metering.dashboard.view_models import Fragment
 from metering.errors import NotFound
 from metering.extensions import db
@@ -68,7 +68,7 @@ def invariants(operator: Operator) -> ResponseReturnValue:
     runs = verifying.last_runs(db.session(), limit=SHOWN_RUNS)
     now = operator.runtime.clock()
     views = [_run(operator, one, now) for one in runs]
-    return render(operator, "invariants", view=views[0] if views else None, runs=views, claims=_claims(operator))
+    return render(operator, "invariants", view=views[0] if views else None, runs=views[1:], claims=_claims(operator))
 
 
 @blueprint.get("/invariants/<int(max=9223372036854775807):run_id>")

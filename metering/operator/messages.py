@@ -6,10 +6,9 @@ from datetime import datetime
 from flask import request, url_for
 from flask.typing import ResponseReturnValue
 
-from metering import exact_json
+from metering import exact_json, quantities
 from metering.catalog import Catalog
 from metering.clock import from_micros
-from metering.dashboard import quantities
 from metering.errors import NotFound
 from metering.extensions import db
 from metering.models import HeldEvent, SetAside

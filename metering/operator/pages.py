@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, Response, make_response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from metering.dashboard import humanize
+from metering import humanize
 from metering.dashboard.view_models import Fragment
 from metering.operator.access import Operator
 

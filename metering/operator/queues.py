@@ -155,9 +155,14 @@ def _schedule(runtime: Runtime, now: datetime) -> tuple[Recurs, ...]:
         job = recurring.job
         ran = last.get(f"{job.__module__}.{job.__name__}")
         following = None if ran is None else ran + timedelta(seconds=recurring.seconds)
-        what = (job.__doc__ or "").partition("\n")[0].partition(";")[0]
-        found.append(Recurs(job.__name__, what, _every(recurring.seconds), when(ran, now), when(following, now)))
+        what, every = _what(job.__doc__ or ""), _every(recurring.seconds)
+        found.append(Recurs(job.__name__, what, every, when(ran, now), when(following, now)))
     return tuple(found)
+
+
+def _what(docstring: str) -> str:
+    """The first sentence, without what the job answers."""
+    return " ".join(docstring.partition("\n\n")[0].split()).partition(";")[0].replace("`", "").removesuffix(".")
 
 
 def _every(seconds: int) -> str:

@@ -30,8 +30,8 @@ WORDS: dict[str, str] = {
     "user.change_password": "changed their password",
     "user.reset_link": "made a link for {email} to choose a new password",
     "user.reset_password": "chose a new password by a link",
-    "user.ask_for_email": "asked for another e-mail address",
-    "user.change_email": "changed their e-mail address from {before} to {after}",
+    "user.ask_for_email": "asked for another email address",
+    "user.change_email": "changed their email address from {before} to {after}",
     "user.end_session": "ended one of their sessions",
     "user.end_sessions": "ended their other sessions",
     "user.begin_two_step": "began to set up a second step",
@@ -123,7 +123,7 @@ def _switch(facts: Facts) -> str:
 
 
 def _mails(facts: Facts) -> str:
-    return "wants alerts by e-mail" if facts.get("wanted") else "wants no alerts by e-mail any more"
+    return "wants alerts by email" if facts.get("wanted") else "wants no alerts by email any more"
 
 
 SPECIAL: dict[str, Callable[[Facts], str]] = {

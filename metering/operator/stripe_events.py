@@ -9,7 +9,7 @@ from flask import request, url_for
 from flask.typing import ResponseReturnValue
 from redis.exceptions import RedisError
 
-from metering.dashboard import humanize
+from metering import humanize
 from metering.dashboard.view_models import Fragment
 from metering.errors import Conflict, NotFound
 from metering.extensions import db

@@ -1,6 +1,7 @@
 """Thresholds of single meters and of the bill: each alerts once a period, on every channel, and can be dismissed."""
 
 import json
+import re
 from decimal import Decimal
 
 import pytest
@@ -160,26 +161,38 @@ class TestChannels:
             "USD",
         )
         mail = world.session.scalars(select(Mail)).one()
-        assert "API calls: 11,000" in mail.body
-        assert "USD 51.00" in mail.body
+        assert (mail.subject, mail.body.splitlines()[:4]) == (
+            "Acme, the bill: $51.00 reached",
+            [
+                "Acme has crossed these thresholds in the period Nov 1 – 30, 2026:",
+                "",
+                "* API calls: 11,000 API calls (12,000 API calls used)",
+                "* The bill of this period: $51.00 (it has come to $51.00)",
+            ],
+        )
+        pages = "http://localhost:8000/c/acme"
+        assert re.findall(r"http\S+", mail.body) == [f"{pages}/usage", f"{pages}/plan", f"{pages}/alerts"]
         page = owner.open(PAGE).text
         assert page.count("told-neutral") == 4, "an e-mail and a webhook that wait, of each of two alerts"
 
 
 class TestThePage:
-    def add(self, owner: Visitor, of: str, kind: str, value: str) -> tuple[int, str]:
-        answer = owner.submit(PAGE, f"{PAGE}/thresholds", of=of, kind=kind, value=value)
+    def add(self, owner: Visitor, of: str, value: str) -> tuple[int, str]:
+        answer = owner.submit(PAGE, f"{PAGE}/thresholds", of=of, value=value)
         return answer.status_code, answer.text
 
     def test_thresholds_are_added_and_removed(self, owner: Visitor, acme: ApiConsumer, world: World) -> None:
-        assert self.add(owner, "*", "percent", "75 %")[0] == 303
-        assert self.add(owner, "storage_bytes", "quantity", "2 GB")[0] == 303
-        assert self.add(owner, "tokens", "quantity", "5,000")[0] == 303
-        assert self.add(owner, "$", "money", "$60.50")[0] == 303
+        assert self.add(owner, "*", "75 %")[0] == 303
+        assert self.add(owner, "storage_bytes", "2 GB")[0] == 303
+        assert self.add(owner, "tokens", "5,000")[0] == 303
+        for time in ("90", "20 min", "1 h 30 min", "0.5 s"):
+            assert self.add(owner, "compute_seconds", time)[0] == 303
+        assert self.add(owner, "$", "$60.50")[0] == 303
         assert acme.get(THRESHOLDS).json == {
             "percents": [75],
             "inherited": False,
             "thresholds": [
+                *({"meter": "compute_seconds", "quantity": seconds} for seconds in (0.5, 90, 1200, 5400)),
                 {"meter": "storage_bytes", "quantity": 2 * 2**30},
                 {"meter": "tokens", "quantity": 5_000},
                 {"amount": "60.50"},
@@ -192,36 +205,46 @@ class TestThePage:
         owner.submit(PAGE, f"{PAGE}/thresholds/remove", of="*", kind="percent", value="75")
         owner.submit(PAGE, f"{PAGE}/thresholds/remove", of="tokens", kind="quantity", value="5000")
         left = acme.get(THRESHOLDS).json
-        assert [left["percents"], len(left["thresholds"])] == [[], 2]
+        assert [left["percents"], len(left["thresholds"])] == [[], 6]
 
         owner.submit(PAGE, f"{PAGE}/thresholds/standard")
         owner.submit(PAGE, f"{PAGE}/thresholds/remove", of="*", kind="percent", value="75")
         assert acme.get(THRESHOLDS).json["inherited"] is True
         world.session.rollback()
         notes = world.session.scalars(select(AuditEntry.action)).all()
-        assert notes.count("alert_thresholds.change") == 8, "one for each change that was one, the API's among them"
+        assert notes.count("alert_thresholds.change") == 12, "one for each change that was one, the API's among them"
 
     @pytest.mark.parametrize(
-        ("of", "kind", "value", "says"),
+        ("of", "value", "says"),
         [
-            ("api_call", "percent", "0", "Must be a whole percent from 1 to 1,000."),
-            ("api_call", "percent", "1001", "Must be a whole percent from 1 to 1,000."),
-            ("api_call", "percent", "fifty", "Must be a number, such as 50 or 1,000."),
-            ("api_call", "money", "5", "Must be a percent or a quantity: a meter is not measured in money."),
-            ("api_call", "quantity", "-5", "Must be a number, such as 50 or 1,000."),
-            ("storage_bytes", "quantity", "big", "Must be a size, such as 500 MB or 5 GB."),
-            ("$", "money", "0", "Must be above 0 and at most 1,000,000,000,000."),
-            ("$", "money", "1.005", "Must have at most 2 decimal places, as USD has."),
-            ("$", "percent", "5", "Must be an amount: the bill is measured in money."),
-            ("*", "quantity", "5", "Must be a percent: that alone is the same for all meters."),
-            ("nothing", "percent", "5", "Must be one of these."),
-            ("api_call", "colour", "5", "Must be one of these."),
+            ("api_call", "0%", "Must be a whole percent from 1 to 1,000."),
+            ("api_call", "1001 %", "Must be a whole percent from 1 to 1,000."),
+            ("api_call", "fifty%", "Must be a percent of the limit, such as 80%."),
+            ("api_call", "$5", "Must be a percent, such as 80%, or a quantity, such as 5,000."),
+            ("api_call", "-5", "Must be a percent, such as 80%, or a quantity, such as 5,000."),
+            (
+                "api_call",
+                "2.5",
+                "Must be a quantity of API calls: it is no whole number.",
+            ),
+            ("storage_bytes", "big", "Must be a percent, such as 80%, or a size, such as 500 MB or 5 GB."),
+            (
+                "compute_seconds",
+                "2 lightyears",
+                "Must be a percent, such as 80%, or a time, such as 90 s, 20 min or 1 h 30 min.",
+            ),
+            ("$", "0", "Must be above 0 and at most 1,000,000,000,000."),
+            ("$", "1.005", "Must have at most 2 decimal places, as USD has."),
+            ("$", "49,50", "Must be an amount, such as $1,250.00."),
+            ("$", "5%", "Must be an amount, such as $1,250.00."),
+            ("*", "5,000 calls", "Must be a percent of each limit, such as 80%."),
+            ("nothing", "5", "Must be one of these."),
         ],
     )
     def test_what_can_be_none_is_refused_and_stays_in_its_field(
-        self, owner: Visitor, acme: ApiConsumer, of: str, kind: str, value: str, says: str
+        self, owner: Visitor, acme: ApiConsumer, of: str, value: str, says: str
     ) -> None:
-        status, page = self.add(owner, of, kind, value)
+        status, page = self.add(owner, of, value)
 
         assert status == 422
         assert says in page
@@ -231,10 +254,10 @@ class TestThePage:
     def test_twenty_are_the_most(self, owner: Visitor, acme: ApiConsumer) -> None:
         have(acme, *({"amount": f"{amount}"} for amount in range(50, 70)))
 
-        status, page = self.add(owner, "$", "money", "99")
+        status, page = self.add(owner, "$", "99")
 
         assert (status, "there are 20 of meters and of the bill" in page) == (422, True)
-        assert self.add(owner, "$", "money", "50")[1].count("this one is there") == 1
+        assert self.add(owner, "$", "50")[1].count("this one is there") == 1
 
     def test_an_alert_is_dismissed_by_who_may(
         self, app: Flask, owner: Visitor, acme: ApiConsumer, metering: Metering, world: World

@@ -3,18 +3,32 @@
 import re
 from datetime import timedelta
 from decimal import Decimal
+from importlib import resources
+from pathlib import Path
 
 import pytest
 import requests
 from flask import Flask
 
+from metering.embedded import Addresses
 from metering.models import Customer
+from tests.conftest import running_app
 from tests.factories.people import Visitor, make_user
 from tests.factories.shop import PATIENCE_SECONDS, Shop
-from tests.factories.subscriptions import invoiced
+from tests.factories.subscriptions import invoiced, subscribed
 from tests.factories.world import World
 
 PAGE = "/c/acme/bill"
+PER_TOKEN = """
+model = "per_unit"
+unit = "token"
+amount = "0.00001"
+"""
+TIERS_OF_TOKENS = """
+model = "graduated"
+unit = "token"
+tiers = [{ up_to = 100_000, amount = "0.0001" }, { amount = "0.00005", flat = "1" }]
+"""
 
 
 @pytest.fixture
@@ -51,6 +65,31 @@ class TestTheRunningPeriod:
         assert "12,431 API calls used, 10,000 included: 2,431 × $0.001 = $2.43" in page
         assert re.search(r"Nov 9 12,000 Nov 10 431 ", page)
         assert "Total so far $51.43" in page
+        assert "Charged in advance" not in page
+
+        subscribed(world.session, acme, "acct_1")
+        world.session.commit()
+        page = words(logged_in(app).open(PAGE).text)
+        assert "Pro plan Charged in advance $49.00" in page
+        assert "Total so far $2.43 of it is due when the period ends $51.43" in page
+
+    def test_tiers_say_what_fell_into_each(
+        self, world: World, acme: Customer, servers: Addresses, tmp_path: Path
+    ) -> None:
+        """150,000 tokens are billed: 100,000 at $0.0001 are $10, and the rest at $0.00005 with $1 are $3.50."""
+        file = tmp_path / "tiers.toml"
+        default = resources.files("metering.catalog").joinpath("default.toml").read_text("utf-8")
+        file.write_text(default.replace(PER_TOKEN, TIERS_OF_TOKENS))
+        world.record(world.event(meter="tokens", quantity=250_000))
+        world.drain()
+
+        where = {"database_url": servers.database_url, "redis_url": servers.redis_url}
+        with running_app(world, tmp_path, catalog=file, **where) as app:
+            page = words(logged_in(app).open(PAGE).text)
+
+        assert "250,000 tokens used, 100,000 included: 150,000 tokens in tiers." in page
+        assert "Up to 100,000 100,000 × $0.0001 $10.00 The rest 50,000 × $0.00005 + $1.00 $3.50" in page
+        assert "Total so far $62.50" in page
 
     def test_a_level_shows_what_it_is_billed_by(self, app: Flask, world: World, acme: Customer) -> None:
         """Seats by the most of a day: one that was given back the same day was one all the same."""

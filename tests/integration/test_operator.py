@@ -171,13 +171,21 @@ def test_a_webhook_event_is_followed_again_by_a_job(operator, world, ids):
 
 def test_a_customer_is_suspended_and_put_on_another_plan(operator, world, ids):
     page = "/operator/customers/acme"
-    operator.submit(page, f"{page}/status", status="suspended")
+    told = "This account is suspended"
+    assert told not in operator.open("/c/acme/usage").text
+    assert operator.submit(page, f"{page}/status", status="suspended", note=" ").status_code == 303
+    assert world.find("acme").status == "active"
+    for _ in range(2):  # the second time it says that it is
+        operator.submit(page, f"{page}/status", status="suspended", note="does not pay")
     operator.submit(page, f"{page}/plan", plan="free", when="now")
+    assert told in operator.open("/c/acme/usage").text
     world.session.rollback()
     customer = world.find("acme")
     assert (customer.status, customer.plan) == ("suspended", "free")
     assert [action for _, action in audited(world)] == ["customer.change", "customer.plan"]
-    assert "suspended the customer" in operator.open("/operator/audit?customer=acme").text
+    shown = operator.open("/operator/audit?customer=acme").text
+    assert "suspended the customer" in shown
+    assert "does not pay" in shown
 
 
 @pytest.mark.parametrize("text", ["acm", "Acm", "owner@ac", "cus_9"])

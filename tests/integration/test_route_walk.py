@@ -129,7 +129,9 @@ PAGES = {
     "GET /operator/customers": Page("operator"),
     "GET /operator/customers/<customer_key>": Page("operator"),
     "POST /operator/customers/<customer_key>/plan": Page("operator", 303, form={"plan": "free", "when": "now"}),
-    "POST /operator/customers/<customer_key>/status": Page("operator", 303, form={"status": "suspended"}),
+    "POST /operator/customers/<customer_key>/status": Page(
+        "operator", 303, form={"status": "suspended", "note": "why"}
+    ),
     "POST /operator/customers/<customer_key>/stripe-id": Page("operator", 303, form={}),
     "POST /operator/customers/<customer_key>/end-double": Page("operator", 303, form={}),
     "GET /operator/invariants": Page("operator"),

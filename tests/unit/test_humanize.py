@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from metering.dashboard import humanize
+from metering import humanize
 
 NB = humanize.NO_BREAK
 NOW = datetime(2026, 11, 23, 15, 4, 30, tzinfo=UTC)

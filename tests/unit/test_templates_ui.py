@@ -20,7 +20,7 @@ HOSTILE = '<script>alert("x")</script>'
 def render():
     app = Flask("templates", root_path=str(ROOT), template_folder="templates", static_folder="static")
     app.jinja_env.globals["csrf_token"] = lambda: "token"
-    for name in ("overview", "usage_cards", "live_alerts", "estimate", "keys", "quickstart"):
+    for name in ("overview", "usage_cards", "live_alerts", "estimate", "keys", "quickstart", "plan"):
         app.add_url_rule(f"/c/<customer_key>/{name}", f"dashboard.{name}", lambda customer_key: "")
 
     def rendered(source: str, **values) -> str:

@@ -5,8 +5,8 @@ Short ("12.4K", "3.2 GB", "2 h") for cards, exact with the unit ("12,431 API cal
 
 from decimal import Decimal
 
+from metering import humanize
 from metering.catalog import Meter, Price
-from metering.dashboard import humanize
 
 SHOWN_DIGITS = 4
 NO_BREAK_HYPHEN = "\u2011"
