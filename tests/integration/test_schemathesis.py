@@ -67,6 +67,8 @@ class Campaign:
     answered: dict[str, Counter[int]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    changed: bool = False
+    """The last request was not refused."""
 
     @property
     def cases(self) -> int:
@@ -117,6 +119,7 @@ class Campaign:
             self._put_back(route, case)
             response = case.call(headers=headers)
             statuses[response.status_code] += 1
+            self.changed = response.status_code < 400
             if kind.wrong and response.status_code == 405 and route.template.schemas:
                 return  # a wrong value in a path can lead to another address, where another method is at home
             case.validate_response(response, checks=checks)
@@ -134,7 +137,8 @@ class Campaign:
         """What earlier cases changed or used up is there again, under ids that may be new."""
         if route.method == "GET":
             return
-        self.seeds.restore(route.method, route.template.schemas)
+        if self.changed:
+            self.seeds.restore(route.method, route.template.schemas)
         for name, value in (case.path_parameters or {}).items():
             if name in self.fixed and value == self.fixed[name]:
                 case.path_parameters[name] = self.seeds.ids[name]
