@@ -155,7 +155,14 @@ def set_status(session: Session, customer: Customer, status: str) -> None:
 
 
 def change_plan(
-    session: Session, catalog: Catalog, customer: Customer, plan: str, *, when: PlanStart = "now", now: datetime
+    session: Session,
+    settings: Settings,
+    catalog: Catalog,
+    customer: Customer,
+    plan: str,
+    *,
+    when: PlanStart = "now",
+    now: datetime,
 ) -> None:
     """Put a customer on another plan: `now`, so that the running period is billed by it, or with the next period.
 
@@ -165,7 +172,9 @@ def change_plan(
             have the books and the invoice say different things, until Stripe tells of that subscription again.
     """
     check_plan(catalog, plan)
-    if (running := running_subscription(session, customer.id)) is not None:
+    if (running := running_subscription(session, settings, customer.id)) is not None:
+        if plan == customer.plan:
+            return
         raise Conflict(
             f"{running.stripe_id} runs at Stripe, and its plan is the customer's: change or cancel it there",
             customer=customer.key,

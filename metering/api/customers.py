@@ -205,11 +205,11 @@ def put_plan(customer: str, body: PlanChange) -> Tagged:
 
     Refused while a subscription of the customer's runs at Stripe: its plan is the customer's, and changes there.
     """
-    catalog = current_metering().runtime.catalog
+    runtime = current_metering().runtime
     with changing() as change:
         found = change.customer(customer)
         require_match(_answer(change, found))
-        change_plan(change.session, catalog, found, body.plan, when=body.when, now=change.now)
+        change_plan(change.session, runtime.settings, runtime.catalog, found, body.plan, when=body.when, now=change.now)
         change.note("customer.plan", found, **body.model_dump())
         answer = _answer(change, found)
     return tagged(answer)

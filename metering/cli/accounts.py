@@ -127,8 +127,8 @@ def create_key_command(customer_key: str | None, operator: bool, name: str, scop
 def plan(customer: str, plan_key: str, when: PlanStart) -> None:
     """Put a customer on another plan: the running period is billed by it, or (period_end) those that follow."""
     with _changing(customer) as (change, found):
-        catalog = current_metering().runtime.catalog
-        change_plan(change.session, catalog, found, plan_key, when=when, now=change.now)
+        runtime = current_metering().runtime
+        change_plan(change.session, runtime.settings, runtime.catalog, found, plan_key, when=when, now=change.now)
         change.note("customer.plan", found, plan=plan_key, when=when)
     _say(customer, f"plan {plan_key}" + (" from the next period on" if when == "period_end" else ""))
 

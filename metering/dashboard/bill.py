@@ -27,7 +27,7 @@ from metering.stripe_sync.reporting import gateway_for
 
 PAGE_OF_INVOICES = 24
 CHARGED = ("active", "past_due")
-"""In which states a subscription has been charged for the running period."""
+"""In which states a subscription is charged for."""
 
 
 @blueprint.get("/c/<customer_key>/bill")
@@ -39,9 +39,7 @@ def bill(access: Access) -> ResponseReturnValue:
     if found is not None:
         expected = expected_bill(read_figures(access), found, read_history(access))
         days = from_database(lambda session: _days(session, access, found))
-        running = from_database(lambda session: running_subscription(session, access.customer_id))
-        paid_ahead = running is not None and running.status in CHARGED
-        shown = bill_views.bill(catalog, found, expected, days or {}, where, paid_ahead=paid_ahead)
+        shown = bill_views.bill(catalog, found, expected, days or {}, where, subscribed=_is_charged(access))
         before = request.args.get("before", type=int)
         page = from_database(
             lambda session: list_invoices(session, access.customer_id, before=before, limit=PAGE_OF_INVOICES + 1)
@@ -74,6 +72,13 @@ def bill_invoice(access: Access, invoice_id: int) -> ResponseReturnValue:
         customer_key=access.customer_key,
         shell=presenters.shell(access),
     )
+
+
+def _is_charged(access: Access) -> bool:
+    """Whether a subscription bills the customer's fees ahead, and its usage when a period has ended."""
+    settings = current_metering().settings
+    running = from_database(lambda session: running_subscription(session, settings, access.customer_id))
+    return running is not None and running.status in CHARGED and not running.collection_paused
 
 
 def _days(session: Session, access: Access, found: Estimate) -> dict[str, list[UsageRow]]:

@@ -68,7 +68,7 @@ class Line:
 class Bill:
     """The running period, if it ended at `as_of`. `forecast` is None where there is none.
 
-    `due`: what is left of the total where the fee was charged in advance, else None.
+    `subscribed`: a subscription bills fees in advance, and usage when the period has ended.
     """
 
     period_text: str
@@ -78,7 +78,7 @@ class Bill:
     fee: str
     lines: tuple[Line, ...]
     total: str
-    due: str | None
+    subscribed: bool
     forecast: str | None
     forecast_text: str | None
 
@@ -143,9 +143,9 @@ def bill(
     days: Mapping[str, Sequence[UsageRow]],
     where: tzinfo,
     *,
-    paid_ahead: bool,
+    subscribed: bool,
 ) -> Bill:
-    """`days`: what was used in each, by meter; `paid_ahead`: a subscription charges the fee before the period."""
+    """`days`: what was used in each, by meter."""
     fee = next(line for line in estimate.lines if line.usage is None)
     later = {line.meter: line.amount for line in expected.lines} if expected else {}
     return Bill(
@@ -160,7 +160,7 @@ def bill(
             if line.usage is not None
         ),
         total=humanize.money(estimate.total, estimate.currency),
-        due=humanize.money(estimate.total - fee.amount, estimate.currency) if paid_ahead and fee.amount else None,
+        subscribed=subscribed,
         forecast=humanize.money(expected.total, estimate.currency) if expected else None,
         forecast_text=f"expected by {humanize.day(estimate.ends_at - MICROSECOND, where)}" if expected else None,
     )

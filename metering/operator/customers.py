@@ -130,9 +130,10 @@ def put_on_plan(operator: Operator, customer_key: str) -> str:
     plan, start = request.form.get("plan", ""), request.form.get("when", "")
     if start not in PLAN_STARTS:
         raise Missing("say from when on the plan bills")
+    runtime = operator.runtime
     with operator.changing() as change:
         found = lock_customer(change.session, customer_key)
-        change_plan(change.session, operator.runtime.catalog, found, plan, when=start, now=change.now)
+        change_plan(change.session, runtime.settings, runtime.catalog, found, plan, when=start, now=change.now)
         change.note("customer.plan", found, plan=plan, when=start)
     return f"{customer_key} is on {plan}" + (" from the next period on." if start == "period_end" else " now.")
 

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from metering.billing.free import plans_that_cost_nothing
+from metering.billing.free import as_parameters
 from metering.catalog import Catalog
 from metering.errors import Conflict, NotFound
 from metering.models import AuditEntry, StripeEvent
@@ -173,7 +173,7 @@ def counts(session: Session, catalog: Catalog) -> dict[str, int]:
 def unsold(session: Session, catalog: Catalog, customer: str | None = None) -> Sequence[str]:
     """The keys of customers that Stripe knows and that use without a subscription, so that nothing is reported.
 
-    Those on a plan that costs nothing are left out: having none is right for them. `customer`: of this one alone.
+    Those whose periods cost nothing are left out: having none is right for them. `customer`: of this one alone.
     """
-    values = {"free_plans": plans_that_cost_nothing(catalog), "customer": customer}
+    values = {"customer": customer, **as_parameters(catalog)}
     return session.scalars(statement("unsold_customers"), values).all()

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from metering.billing.free import plans_that_cost_nothing
+from metering.billing.free import as_parameters
 from metering.catalog import Catalog
 from metering.models import LedgerEntry, StripeReport
 from metering.stripe_sync.sql import statement
@@ -78,7 +78,7 @@ def ledger_status(session: Session, catalog: Catalog, account: str, now: datetim
     """Counts for operators, at a cost that grows neither with what was reported long ago nor with what is noted of
     customers who pay nothing.
     """
-    values = {"account": account, "now": now, "day_ago": now - DAY, "free_plans": plans_that_cost_nothing(catalog)}
+    values = {"account": account, "now": now, "day_ago": now - DAY, **as_parameters(catalog)}
     row = session.execute(statement("ledger_status"), values).one()
     oldest = row.oldest_waiting_at
     return LedgerStatus(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, not_, select, text
 from sqlalchemy.orm import Session
 
 from metering.billing.realign import hold_periods, lay
@@ -22,11 +22,12 @@ from metering.catalog import Catalog
 from metering.clock import zulu
 from metering.models import AuditEntry, Customer, Period, StripeSubscription
 from metering.notify.deliveries import Message, tell
+from metering.settings import Settings
 from metering.stripe_sync.asking import asking, moment, moment_or_none
 from metering.stripe_sync.customers import ensure_link, find_ours
-from metering.stripe_sync.gateway import StripeApi
+from metering.stripe_sync.gateway import STANDIN, StripeApi
 from metering.stripe_sync.missed import with_missed
-from metering.stripe_sync.plans import free_plan, plan_for
+from metering.stripe_sync.plans import PlanUnknown, free_plan, plan_for
 
 SERVED = ("trialing", "active", "past_due")
 HELD_BACK = ("paused", "unpaid")
@@ -87,10 +88,19 @@ def follow(session: Session, catalog: Catalog, customer: Customer, account: str,
     return changed
 
 
-def running_subscription(session: Session, customer_id: int) -> StripeSubscription | None:
-    """One that runs, in whichever account, the latest first; None where none does."""
+def running_subscription(session: Session, settings: Settings, customer_id: int) -> StripeSubscription | None:
+    """The latest one that runs where we report to, Stripe or its stand-in; None where none does.
+
+    What another installation's rows say is nobody's plan: those of the stand-in with a real key, all of them with
+    METERING_STRIPE=off.
+    """
+    if settings.stripe == "off":
+        return None
+    with_standin = StripeSubscription.account == STANDIN
     query = select(StripeSubscription).where(
-        StripeSubscription.customer_id == customer_id, StripeSubscription.status.in_(RUNNING)
+        StripeSubscription.customer_id == customer_id,
+        StripeSubscription.status.in_(RUNNING),
+        with_standin if settings.stripe == "standin" else not_(with_standin),
     )
     return session.scalars(query.order_by(StripeSubscription.starts_at.desc()).limit(1)).one_or_none()
 
@@ -146,7 +156,7 @@ def _write(
     )
     row = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
     row = row or StripeSubscription(account=account, stripe_id=subscription.id)
-    plan = plan_for(session, catalog, account, subscription)
+    plan = _plan(session, catalog, account, subscription, row.plan)
     items: Sequence[Any] = subscription["items"].data
     row.customer_id, row.status, row.fetched_at = customer.id, subscription.status, now
     row.price_ids = sorted(item.price.id for item in items)
@@ -165,6 +175,16 @@ def _write(
     session.add(row)
     session.flush()
     return row
+
+
+def _plan(session: Session, catalog: Catalog, account: str, subscription: Any, before: str | None) -> str | None:
+    """Raises PlanUnknown; but one that has ended has ended, though its plan is sold no more."""
+    try:
+        return plan_for(session, catalog, account, subscription)
+    except PlanUnknown:
+        if subscription.ended_at is None:
+            raise
+        return before
 
 
 def _id(reference: Any) -> str:

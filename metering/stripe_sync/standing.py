@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from metering.billing.free import plans_that_cost_nothing
+from metering.billing.free import as_parameters
 from metering.catalog import Catalog
 from metering.models import MeterRow, ReconciledDifference, StripeMeter, StripeReport
 from metering.runtime import Runtime
@@ -71,7 +71,7 @@ def last_accepted_age_seconds(session: Session, runtime: Runtime) -> float | Non
 
 
 def _by_account(session: Session, name: str, catalog: Catalog, now: datetime) -> list[dict[str, Any]]:
-    values = {"now": now, "free_plans": plans_that_cost_nothing(catalog)}
+    values = {"now": now, **as_parameters(catalog)}
     accounts = session.scalars(select(StripeMeter.account).distinct().order_by(StripeMeter.account)).all()
     return [
         {"account": account, **row._mapping}

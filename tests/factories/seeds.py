@@ -201,7 +201,7 @@ class Seeds:
         demo = self.world.find(CUSTOMER)
         if demo.status != "active" or demo.plan != "pro":
             demo.status = "active"
-            change_plan(session, self.world.catalog, demo, "pro", now=self.world.now)
+            change_plan(session, self.metering.settings, self.world.catalog, demo, "pro", now=self.world.now)
             session.flush()
             touch(session, [demo.id])
         session.commit()

@@ -25,6 +25,7 @@ from metering.errors import (
 from metering.intake.scripts import prefix
 from metering.intake.values import Ask
 from metering.models import Event, MeterRow
+from metering.settings import load_settings
 from metering.store import inbox
 from metering.store.state import touch
 from tests.factories.catalogs import with_limit
@@ -121,7 +122,7 @@ def test_a_limit_of_a_plan_changed_under_way_holds_for_the_next_call(world: Worl
     with pytest.raises(LimitExceeded):
         world.reserve({"api_call": 1})
 
-    change_plan(world.session, world.catalog, customer, "pro", now=world.now)
+    change_plan(world.session, load_settings(env="development"), world.catalog, customer, "pro", now=world.now)
     world.session.commit()
     world.send()
 

@@ -14,7 +14,6 @@ from metering.models import AuditEntry, Customer, Period
 from metering.service import Metering
 from tests.factories.callers import ApiConsumer, keep
 from tests.factories.managers import admin, operator
-from tests.factories.subscriptions import subscribed
 from tests.factories.world import World
 
 CUSTOMERS = "/api/v1/customers"
@@ -274,21 +273,6 @@ def test_a_plan_of_the_next_period_holds_after_months_without_a_job(
     assert [period.plan for period in world.periods()][:3] == ["free", "pro", "pro"]
 
 
-@pytest.mark.parametrize(
-    ("status", "answered"), [("active", 409), ("paused", 409), ("incomplete", 200), ("canceled", 200)]
-)
-def test_the_plan_of_who_is_subscribed_at_stripe_changes_there(
-    ops: ApiConsumer, acme: ApiConsumer, world: World, status: str, answered: int
-) -> None:
-    subscribed(world.session, world.find("acme"), "acct_1", status=status)
-    world.session.commit()
-
-    answer = ops.call("PUT", f"{ACME}/plan", json={"plan": "pro"})
-
-    assert (answer.status_code, limit(acme)) == (answered, 1000 if answered == 409 else 100_000)
-    assert ("sub_acme runs at Stripe" in answer.text) == (answered == 409)
-
-
 def test_another_time_zone_leaves_no_gap(ops: ApiConsumer, acme: ApiConsumer, world: World) -> None:
     for timezone, days in (("Pacific/Kiritimati", 40), ("America/Los_Angeles", 40), ("UTC", 0)):
         assert acme.call("PATCH", ACME, json={"timezone": timezone}).json["timezone"] == timezone
@@ -330,7 +314,7 @@ def test_a_change_of_plan_and_the_job_that_makes_periods_do_not_pass_each_other(
 
     with metering.runtime.transaction() as session:
         found = session.get_one(Customer, customer.id)
-        change_plan(session, world.catalog, found, "pro", now=world.now)
+        change_plan(session, metering.settings, world.catalog, found, "pro", now=world.now)
         thread = threading.Thread(target=job)
         thread.start()
         started.wait()

@@ -12,6 +12,7 @@ from metering import jobs
 from metering.models import AuditEntry, MeterRow, Reconciliation, StripeMeter, StripeReport
 from metering.service import Metering
 from metering.stripe_sync import stops
+from tests.factories import managers
 from tests.factories.console import parked_row
 from tests.factories.people import Visitor, make_user
 from tests.factories.shop import Shop
@@ -92,6 +93,14 @@ def test_who_pays_for_a_plan_is_not_put_on_another_one(app: Flask, shop: Shop, o
     by_command = app.test_cli_runner().invoke(args=["metering", "customers", "plan", "acme", "enterprise"])
     assert (by_command.exit_code, "runs at Stripe" in by_command.output) == (1, True)
     assert shop.plan() == "pro"
+    bill = shop.owner.open("/c/acme/bill").text
+    assert "Billed in advance" in bill
+    assert "Usage is billed when the period ends" in bill
+
+    ops = managers.operator(app, shop.world)
+    asked = {plan: ops.call("PUT", "/api/v1/customers/acme/plan", json={"plan": plan}) for plan in ("free", "pro")}
+    assert [one.status_code for one in asked.values()] == [409, 200]
+    assert ("runs at Stripe" in asked["free"].text, shop.plan()) == (True, "pro")
 
     shop.client.v1.subscriptions.cancel(shop.subscription().id)
     shop.deliver()

@@ -259,6 +259,19 @@ def test_a_subscription_to_nothing_that_is_known_is_a_fault_and_changes_nothing(
     assert spans(world) == [(NOVEMBER, DECEMBER, "free"), (DECEMBER, JANUARY, "free")]
 
 
+def test_one_that_has_ended_has_ended_though_its_plan_is_sold_no_more(
+    world: World, acme: Customer, follow: Callable[..., str | None]
+) -> None:
+    follow()
+    world.advance(days=1)
+    ended_at = int(world.now.timestamp())
+
+    follow(plan=None, status="canceled", ended_at=ended_at)
+
+    assert world.session.scalars(select(StripeSubscription.status)).one() == "canceled"
+    assert plan(world) == "free"
+
+
 def test_what_stripe_does_not_know_is_a_fault(world: World, acme: Customer, stripe: CannedStripe) -> None:
     with pytest.raises(StripeFailed):
         mirror(world.session, stripe.api, world.catalog, "sub_gone", now=world.now)

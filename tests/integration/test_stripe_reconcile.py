@@ -298,6 +298,19 @@ class TestStatus:
         assert unsold(books.world.session, books.world.catalog) == ["bolt"]
         assert [unsold(books.world.session, books.world.catalog, one) for one in ("bolt", "calm")] == [["bolt"], []]
 
+        books.use(10_001, "calm")  # recorded as a fact, it passes the limit: one is to be paid
+        found = json.loads(run(app, "status", "--json"))["without_subscription"]
+        assert {one["customer"] for one in found} == {"bolt", "calm"}
+        assert unsold(books.world.session, books.world.catalog) == ["bolt", "calm"]
+
+    def test_a_level_that_was_carried_over_to_a_free_plan_is_named(self, books: Books) -> None:
+        books.world.customer("calm", "free", stripe_customer_id=books.gateway().ensure_customer("calm", "Calm"))
+        for seats, named in ((1, []), (4, ["calm"])):
+            books.use(seats, "calm", "seats")
+            books.advance(hours=1)
+            books.world.close_hours()
+            assert unsold(books.world.session, books.world.catalog) == named
+
 
 class TestScope:
     def test_one_customer_and_one_period(self, app: Flask, books: Books) -> None:

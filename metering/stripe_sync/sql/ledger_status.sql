@@ -34,7 +34,7 @@ SELECT
 FROM (
     SELECT count(DISTINCT d.customer_id) AS customers, count(*) AS hours
     FROM customers c
-    JOIN periods p ON p.customer_id = c.id AND p.plan <> ALL(:free_plans)
+    JOIN periods p ON p.customer_id = c.id AND {may_cost}
     JOIN stripe_changes d ON (d.account, d.customer_id, d.period_id) = (:account, c.id, p.id)
     WHERE c.stripe_customer_id IS NULL AND least(d.hour + interval '1 hour', p.ends_at) <= :now
 ) AS without

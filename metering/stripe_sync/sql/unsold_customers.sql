@@ -6,7 +6,8 @@ WHERE c.stripe_customer_id IS NOT NULL
     AND (CAST(:customer AS text) IS NULL OR c.key = :customer)
     AND EXISTS (
         SELECT FROM periods p
-        WHERE p.customer_id = c.id AND p.plan <> ALL(:free_plans)
+        WHERE p.customer_id = c.id
+            AND {may_cost}
             AND EXISTS (SELECT FROM stripe_changes d WHERE (d.customer_id, d.period_id) = (p.customer_id, p.id))
     )
     AND NOT EXISTS (

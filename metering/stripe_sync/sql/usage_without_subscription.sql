@@ -1,10 +1,10 @@
--- What customers that Stripe knows have used by now while no subscription of theirs runs, by meter, on plans that can cost
+-- What customers that Stripe knows have used by now while no subscription of theirs runs, by meter, in periods that may cost
 -- something: hours that are over, within none, and were never reported.
 SELECT c.key AS customer, c.plan, m.key AS meter, count(DISTINCT d.hour) AS hours, coalesce(sum(u.units), 0) AS units
 FROM stripe_changes d
 JOIN customers c ON c.id = d.customer_id AND c.stripe_customer_id IS NOT NULL
 JOIN meters m ON m.id = d.meter_id
-JOIN periods p ON p.id = d.period_id AND p.plan <> ALL(:free_plans)
+JOIN periods p ON p.id = d.period_id AND {may_cost}
 LEFT JOIN LATERAL (
     SELECT sum(r.units) AS units FROM rollups r
     WHERE m.kind <> 'level'
