@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     settle_delay_seconds: Seconds = 120
     period_grace_seconds: Seconds = 2700
     stripe_account_id: str | None = _stripe("STRIPE_ACCOUNT_ID")
-    public_url: str | None = None
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
     trusted_proxies: int = Field(default=0, ge=0, le=10)
     sign_up: Literal["open", "closed"] | None = None
 

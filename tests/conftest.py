@@ -1,6 +1,7 @@
 """Real servers for all tests: one embedded PostgreSQL and Redis a test process, emptied before each test."""
 
 import gc
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,10 +108,12 @@ def engines() -> Iterator[dict[tuple[str, URL], Engine]]:
     shared: dict[tuple[str, URL], Engine] = {}
 
     def for_runtime(url: str, **options: Any) -> Engine:
-        return shared.get(("runtime", make_url(url))) or create_engine(url, **options)
+        usual = options == runtime.ENGINE_OPTIONS
+        return (usual and shared.get(("runtime", make_url(url)))) or create_engine(url, **options)
 
     def for_pages(_: SQLAlchemy, __: str | None, options: dict[str, Any], ___: Flask) -> Engine:
-        return shared.get(("pages", make_url(options["url"]))) or engine_from_config(options, prefix="")
+        usual = options == {**runtime.ENGINE_OPTIONS, "url": options["url"]}
+        return (usual and shared.get(("pages", make_url(options["url"])))) or engine_from_config(options, prefix="")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "create_engine", for_runtime)
@@ -201,7 +204,7 @@ COMPILED = Compiled()
 
 
 @cache
-def settings_with(**settings: Any) -> Settings:
+def settings_with(_environment: frozenset[tuple[str, str]], **settings: Any) -> Settings:
     """The environment's and these. To read them takes as long as most of an app."""
     return load_settings(**settings)
 
@@ -210,7 +213,8 @@ def settings_with(**settings: Any) -> Settings:
 def running_app(world: World, home: Path, **settings: Any) -> Iterator[Flask]:
     """An application with settings of its own; its connections are closed at the end."""
     settings = {"env": "development", "partitions": PARTITIONS} | settings
-    app = create_app(settings_with(**settings).model_copy(update={"home": home}), clock=lambda: world.now)
+    read = settings_with(frozenset(os.environ.items()), **settings)
+    app = create_app(read.model_copy(update={"home": home}), clock=lambda: world.now)
     app.jinja_env.bytecode_cache = COMPILED
     yield app
     with app.app_context():

@@ -20,7 +20,7 @@ from metering.dashboard.access import (
 from metering.dashboard.changing import Change, changing
 from metering.dashboard.overview import blueprint
 from metering.dashboard.threshold_form import ThresholdForm
-from metering.errors import IntakeUnavailable, NotPermitted
+from metering.errors import IntakeUnavailable, MeteringError, NotPermitted
 from metering.extensions import db
 from metering.limits import fired, thresholds
 from metering.limits.thresholds import BadThreshold, Threshold
@@ -54,7 +54,10 @@ def add_threshold(access: Access) -> ResponseReturnValue:
             _note(change, "added", wanted)
     except BadThreshold as error:
         return _page(access, form.refused(error)), 422
-    flash("The threshold is saved. It holds for what is used from now on.", "success")
+    if _is_passed(access, wanted):
+        flash("The threshold is saved. This period is past it already: it alerts with what is used next.", "info")
+    else:
+        flash("The threshold is saved. It holds for what is used from now on.", "success")
     return _back(access)
 
 
@@ -163,6 +166,21 @@ def _page(access: Access, form: ThresholdForm) -> str:
         fired=alert_views.fired(history, told, runtime.catalog, runtime.clock()),
         shell=presenters.shell(access),
     )
+
+
+def _is_passed(access: Access, wanted: Threshold) -> bool:
+    """As far as can be told now."""
+    metering = current_metering()
+    try:
+        if wanted.kind == "money":
+            return metering.estimate(access.customer_key).total >= wanted.value
+        used = {one.meter: one for one in metering.summary(access.customer_key).meters}
+    except MeteringError:
+        return False
+    one = used.get(wanted.meter or "")
+    if one is None or (wanted.kind == "percent" and not one.limit):
+        return False
+    return one.used >= (wanted.value if wanted.kind == "quantity" else (one.limit or Decimal(0)) * wanted.value / 100)
 
 
 def _membership(access: Access) -> Select[Membership]:

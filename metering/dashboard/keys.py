@@ -18,7 +18,7 @@ from metering.dashboard.changing import changing
 from metering.dashboard.forms import OVERLAPS, SCOPES, KeyForm, RotateForm
 from metering.dashboard.overview import blueprint
 from metering.dashboard.view_models import CreatedKey
-from metering.errors import Conflict, IntakeUnavailable, NotPermitted
+from metering.errors import Conflict, IntakeUnavailable, NotFound, NotPermitted
 from metering.extensions import db
 from metering.models import ApiKey, Customer
 
@@ -72,6 +72,15 @@ def rotate(access: Access, key_id: int) -> ResponseReturnValue:
         flash("Operators gave this key what you can’t grant: ask them for a new one.", "error")
         return _back(access)
     return _page(access, KeyForm(formdata=None), created=CreatedKey(successor.id, successor.name, made.secret))
+
+
+@blueprint.get(f"/c/<customer_key>/keys/{KEY}/rotate")
+@customer_page
+def rotated(access: Access, key_id: int) -> ResponseReturnValue:
+    """For who loads the page of a new key again: it is shown once."""
+    if all(key.id != key_id for key in keys_of(db.session(), _customer(access))):
+        raise NotFound("there is no such key")
+    return _back(access)
 
 
 @blueprint.post(f"/c/<customer_key>/keys/{KEY}/revoke")

@@ -1,7 +1,9 @@
 """What stands above the cards: outages, and the limits that are near or reached. Pure.
 
-An alert is shown as soon as the figures say so, even before the drain has written it down; the stored alert adds when
-it was crossed. One that is not true any more (files deleted, a larger plan) is not shown.
+An alert of a percent that holds for all meters is shown as soon as the figures say so, even before the drain has
+written it down; the stored alert adds when it was crossed. One of a threshold of the customer's own is shown once it is
+stored: one that was passed before it was made says nothing until more is used. One that is not true any more (files
+deleted, a larger plan) is not shown.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +32,9 @@ class Written:
     thresholds: Sequence[Threshold] = ()
 
     def own(self, meter: str, kind: str) -> list[Decimal]:
-        return [one.value for one in self.thresholds if one.meter == meter and one.kind == kind]
+        """Where the customer's own thresholds of a meter have fired."""
+        fired = {alert.value for alert, row in self.fired if row and (row.key, alert.kind) == (meter, kind)}
+        return [one.value for one in self.thresholds if (one.meter, one.kind) == (meter, kind) and one.value in fired]
 
     def alert(self, kind: str, meter: str | None, value: Decimal, limit_units: int | None = None) -> Alert | None:
         """The stored alert of a threshold (of a percent: of this very limit)."""

@@ -216,6 +216,9 @@ def _seat_price(access: Access, catalog: Catalog) -> str:
     price = catalog.price(access.plan, SEATS)
     if price is None or price.tiers or price.size != 1 or not price.amount:
         return ""
+    limit, mode = catalog.limit_units(access.plan, catalog.meters[SEATS])
+    if mode == "hard" and limit is not None and limit <= price.included:
+        return ""  # there is none to be had
     each = f"{humanize.unit_price(price.amount, catalog.currency)} a billing period"
     if not price.included:
         return f"Each {price.unit} costs {each}."

@@ -7,17 +7,20 @@ from decimal import Decimal
 from typing import Any
 
 from metering.catalog import Catalog, Meter
-from metering.catalog.quantities import parse_size
 from metering.humanize import money
 from metering.limits.thresholds import BadThreshold, Threshold
+from metering.money import minor_digits
+from metering.quantities import unit_word
 
 ALL, BILL = "*", "$"
 """What a threshold is of, where it is not of a meter; no key of a meter is so."""
 
 LONGEST = 40
 NUMBER = re.compile(r"([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]+)?")
-SHOWN_SIZE = re.compile(r"(?<=[KMGTP])B$")
-DURATION = re.compile(r"(?:(\S+?)h)?(?:(\S+?)m(?:in)?)?(?:(\S+?)s?)?")
+SIZE = re.compile(r"([0-9.,]+)(?:([kmgtp]?)i?b)?")
+SIZES = {"": 1, **{letter: 1024**power for power, letter in enumerate("kmgtp", start=1)}}
+"""Shown as "5 GB", sizes are binary ones, so that is how they are taken."""
+DURATION = re.compile(r"(?:([0-9.,]+)h(?:ours?)?)?(?:([0-9.,]+)m(?:in(?:utes?)?)?)?(?:([0-9.,]+)s(?:ec(?:onds?)?)?)?")
 DURATION_PARTS = (3600, 60, 1)
 """Seconds."""
 
@@ -72,7 +75,11 @@ def _number(text: str, such: str) -> Decimal:
 def _amount(text: str, currency: str) -> Decimal:
     sign = money(Decimal(0), currency).strip("0.,\u00a0 ")
     bare = re.sub(rf"{re.escape(currency)}|{re.escape(sign)}", "", text, flags=re.IGNORECASE)
-    return _number(bare, f"an amount, such as {money(Decimal('1250'), currency)}")
+    found = _number(bare, f"an amount, such as {money(Decimal('1250'), currency)}")
+    digits = minor_digits(currency)
+    if len(bare.partition(".")[2].strip()) > digits:  # "1.250" may mean something else
+        raise BadThreshold("value", f"must have at most {digits} decimal places, as {currency} has")
+    return found
 
 
 def _quantity(meter: Meter, text: str) -> Decimal:
@@ -80,21 +87,29 @@ def _quantity(meter: Meter, text: str) -> Decimal:
         return _size(text)
     if meter.display == "seconds":
         return _seconds(text)
-    return _number(text, "a percent, such as 80%, or a quantity, such as 5,000")
+    words = (unit_word(meter.unit, Decimal(2)), meter.unit)
+    bare = next((text[: -len(word)] for word in words if text.lower().endswith(word.lower())), text)
+    if "." in bare and not meter.scale:  # "5.000" may mean something else
+        raise BadThreshold("value", f"must be a whole number of {words[0]}, such as 5,000")
+    return _number(bare, "a percent, such as 80%, or a quantity, such as 5,000")
 
 
 def _size(text: str) -> Decimal:
-    try:
-        # Sizes are shown as "5 GB" and mean binary ones, so that is how they are taken.
-        return parse_size(SHOWN_SIZE.sub("iB", text.replace(",", "").upper()))
-    except ValueError:
-        raise BadThreshold("value", "must be a percent, such as 80%, or a size, such as 500 MB or 5 GB") from None
+    """To a whole byte: what is shown as "3.2 GB" is none."""
+    such = "a percent, such as 80%, or a size, such as 500 MB or 5 GB"
+    parts = SIZE.fullmatch(re.sub(r"\s", "", text.lower()))
+    if parts is None:
+        raise BadThreshold("value", f"must be {such}")
+    return Decimal(round(_number(parts[1], such) * SIZES[parts[2] or ""]))
 
 
 def _seconds(text: str) -> Decimal:
     """As durations are shown, "2 h 25 min" or "0.5 s"; a number alone is of seconds."""
     such = "a percent, such as 80%, or a time, such as 90 s, 20 min or 1 h 30 min"
-    parts = DURATION.fullmatch(re.sub(r"\s", "", text.lower()))
+    bare = re.sub(r"\s", "", text.lower())
+    if NUMBER.fullmatch(bare):
+        return _number(bare, such)
+    parts = DURATION.fullmatch(bare)
     if parts is None or not any(parts.groups()):
         raise BadThreshold("value", f"must be {such}")
     numbers = [_number(part, such) if part else Decimal(0) for part in parts.groups()]

@@ -236,7 +236,7 @@ def _view(session: Session, runtime: Runtime, found: Customer) -> CustomerView:
         next_plan=presenters.plan_name(catalog, later) if later else None,
         status=found.status,
         timezone=found.timezone,
-        period=humanize.period(periods[0].starts_at, periods[0].ends_at, where) if periods else "none",
+        period=humanize.period(periods[0].starts_at, periods[0].ends_at) if periods else "none",
         partition=found.partition,
         stripe_id=found.stripe_customer_id or "",
         lacks_subscription=runtime.settings.stripe != "off" and bool(inbound.unsold(session, catalog, found.key)),
@@ -253,7 +253,7 @@ def _view(session: Session, runtime: Runtime, found: Customer) -> CustomerView:
                 one.stripe_id,
                 status=one.status.replace("_", " "),
                 plan=presenters.plan_name(catalog, one.plan) if one.plan else "not one of ours",
-                period=humanize.period(one.period_starts_at, one.period_ends_at, where),
+                period=humanize.period(one.period_starts_at, one.period_ends_at),
                 runs=one.status in RUNNING,
             )
             for one in subscriptions

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from metering import humanize
 from metering.dashboard.view_models import Fragment
-from metering.errors import Conflict, NotFound
+from metering.errors import Conflict, NotFound, UnknownCustomer
 from metering.extensions import db
 from metering.models import ReconciledDifference, Reconciliation
 from metering.operator.access import Missing, Operator, operator_action, operator_page
@@ -137,7 +137,10 @@ def reconcile_now(operator: Operator) -> str:
         raise Missing("say which customer")
     if operator.runtime.settings.stripe == "off":
         raise Conflict("METERING_STRIPE is off: there is nothing to compare with")
-    run_id = reconcile.ask_for(operator.runtime, customer, actor=operator.actor)
+    try:
+        run_id = reconcile.ask_for(operator.runtime, customer, actor=operator.actor)
+    except UnknownCustomer as error:
+        raise Missing(error.message) from None
     if not _put_in(operator.runtime, CHECKS, COMPARE, run_id):
         raise Conflict("the queue’s Redis does not answer: ask again later")
     return f"The comparison of {customer} is under way."

@@ -222,11 +222,15 @@ class TestThePage:
             ("api_call", "fifty%", "Must be a percent of the limit, such as 80%."),
             ("api_call", "$5", "Must be a percent, such as 80%, or a quantity, such as 5,000."),
             ("api_call", "-5", "Must be a percent, such as 80%, or a quantity, such as 5,000."),
+            ("api_call", "2.5", "Must be a whole number of API calls, such as 5,000."),
+            ("tokens", "5.000", "Must be a whole number of tokens, such as 5,000."),
+            ("storage_bytes", "5,5 GB", "Must be a percent, such as 80%, or a size, such as 500 MB or 5 GB."),
             (
-                "api_call",
-                "2.5",
-                "Must be a quantity of API calls: it is no whole number.",
+                "compute_seconds",
+                "1 h 30",
+                "Must be a percent, such as 80%, or a time, such as 90 s, 20 min or 1 h 30 min.",
             ),
+            ("$", "1.250", "Must have at most 2 decimal places, as USD has."),
             ("storage_bytes", "big", "Must be a percent, such as 80%, or a size, such as 500 MB or 5 GB."),
             (
                 "compute_seconds",
@@ -250,6 +254,23 @@ class TestThePage:
         assert says in page
         assert f'value="{value}"' in page
         assert acme.get(THRESHOLDS).json["thresholds"] == []
+
+    def test_what_is_past_already_says_so_and_alerts_with_what_is_used_next(
+        self, owner: Visitor, metering: Metering, world: World
+    ) -> None:
+        use(metering, world, 50)
+
+        for of, value in (("api_call", "50"), ("$", "49")):
+            answer = owner.submit(PAGE, f"{PAGE}/thresholds", of=of, value=value)
+            assert "it alerts with what is used next" in owner.open(answer.location).text
+        assert "50 API calls reached" not in owner.open("/c/acme/").text
+        assert (
+            "is used next"
+            not in owner.open(owner.submit(PAGE, f"{PAGE}/thresholds", of="api_call", value="52").location).text
+        )
+        use(metering, world, 1)
+        assert "50 API calls reached" in owner.open("/c/acme/").text
+        assert fired(world) == [("quantity", Decimal(50)), ("money", Decimal(49))]
 
     def test_twenty_are_the_most(self, owner: Visitor, acme: ApiConsumer) -> None:
         have(acme, *({"amount": f"{amount}"} for amount in range(50, 70)))

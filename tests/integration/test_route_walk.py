@@ -101,6 +101,7 @@ PAGES = {
     f"POST {ENDPOINT}/remove": Page("customer", 303, form={}),
     f"POST {ENDPOINT}/deliveries/<int(max=9223372036854775807):delivery_id>/replay": Page("customer", 303, form={}),
     "GET /c/<customer_key>/keys": Page("customer"),
+    "GET /c/<customer_key>/keys/<int(max=9223372036854775807):key_id>/rotate": Page("customer", 303),
     "GET /operator": Page("operator"),
     "GET /operator/live/flow": Page("operator"),
     "GET /operator/queues": Page("operator"),
