@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from metering import humanize
 from metering.dashboard.view_models import Fragment
-from metering.errors import Conflict, NotFound, UnknownCustomer
+from metering.errors import Conflict, NotFound
 from metering.extensions import db
 from metering.models import ReconciledDifference, Reconciliation
 from metering.operator.access import Missing, Operator, operator_action, operator_page
@@ -139,7 +139,7 @@ def reconcile_now(operator: Operator) -> str:
         raise Conflict("METERING_STRIPE is off: there is nothing to compare with")
     try:
         run_id = reconcile.ask_for(operator.runtime, customer, actor=operator.actor)
-    except UnknownCustomer as error:
+    except NotFound as error:
         raise Missing(error.message) from None
     if not _put_in(operator.runtime, CHECKS, COMPARE, run_id):
         raise Conflict("the queue’s Redis does not answer: ask again later")
