@@ -112,7 +112,8 @@ def engines() -> Iterator[dict[tuple[str, URL], Engine]]:
         return (usual and shared.get(("runtime", make_url(url)))) or create_engine(url, **options)
 
     def for_pages(_: SQLAlchemy, __: str | None, options: dict[str, Any], ___: Flask) -> Engine:
-        usual = options == {**runtime.ENGINE_OPTIONS, "url": options["url"]}
+        added = ("url", "echo", "echo_pool")  # by Flask-SQLAlchemy
+        usual = {name: value for name, value in options.items() if name not in added} == runtime.ENGINE_OPTIONS
         return (usual and shared.get(("pages", make_url(options["url"])))) or engine_from_config(options, prefix="")
 
     with pytest.MonkeyPatch.context() as patch:
