@@ -45,7 +45,7 @@ LEASE_SECONDS = 1
 SOON_SECONDS = 0.1
 """Instead of the one or two seconds after which a process looks whether Redis is back."""
 
-PAUSE_SECONDS = 0.01
+PAUSE_SECONDS = 0.02
 """Of a client between two calls: without it they keep from their work those who are to be killed at it."""
 
 LONGER_THAN_A_CLAIM = timedelta(seconds=160)
