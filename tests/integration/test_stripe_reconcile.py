@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, delete, text
 
 from metering.clock import to_micros
 from metering.embedded import Addresses
 from metering.models import ReconciledDifference, Reconciliation
+from metering.models.stripe import StripeChange
 from metering.runtime import Runtime
 from metering.stripe_sync.gateway import StripeFailed
 from metering.stripe_sync.history import forget_old
@@ -303,13 +304,21 @@ class TestStatus:
         assert {one["customer"] for one in found} == {"bolt", "calm"}
         assert unsold(books.world.session, books.world.catalog) == ["bolt", "calm"]
 
-    def test_a_level_that_was_carried_over_to_a_free_plan_is_named(self, books: Books) -> None:
-        books.world.customer("calm", "free", stripe_customer_id=books.gateway().ensure_customer("calm", "Calm"))
-        for seats, named in ((1, []), (4, ["calm"])):
-            books.use(seats, "calm", "seats")
-            books.advance(hours=1)
-            books.world.close_hours()
-            assert unsold(books.world.session, books.world.catalog) == named
+    def test_a_level_that_was_carried_over_to_a_free_plan_is_named(self, app: Flask, books: Books) -> None:
+        """Given five seats of the pro plan, and what was used on that plan is settled."""
+        books.world.customer("calm", "pro", stripe_customer_id=books.gateway().ensure_customer("calm", "Calm"))
+        books.use(5, "calm", "seats")
+        app.test_cli_runner().invoke(args=["metering", "customers", "plan", "calm", "free", "--when", "period_end"])
+        (pro, *_) = books.world.periods("calm")
+        books.advance(days=31)
+        books.world.close_hours()
+        books.world.session.execute(delete(StripeChange).where(StripeChange.period_id == pro.id))
+        assert unsold(books.world.session, books.world.catalog) == ["calm"]
+
+        books.use(-4, "calm", "seats")
+        books.advance(hours=1)
+        books.world.close_hours()
+        assert unsold(books.world.session, books.world.catalog) == []
 
 
 class TestScope:
