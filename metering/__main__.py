@@ -107,16 +107,8 @@ def _prepare(settings: Settings) -> Demo:
 def _commands(settings: Settings) -> list[Command]:
     python = sys.executable
     gunicorn = [python, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{settings.port}"]
-    gunicorn += [
-        "--preload",
-        "--workers",
-        "2",
-        "--threads",
-        str(WEB_THREADS),
-        "--no-control-socket",
-        "--log-level",
-        "warning",
-    ]
+    gunicorn += ["--preload", "--workers", "2", "--threads", str(WEB_THREADS)]
+    gunicorn += ["--no-control-socket", "--log-level", "warning"]
     commands = [Command("web", gunicorn)]
     for role in background.ROLES:
         commands.append(Command(role, [python, "worker.py", "--only", role]))

@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     @property
     def sends_links(self) -> bool:
         """Whether links in e-mails lead here: what a request says of its host could be anybody's invention."""
-        return self.sends_mail and (self.public_url is not None or self.is_development)
+        return self.sends_mail and self.pages_url is not None
 
     @property
     def sign_up_is_open(self) -> bool:

@@ -4,7 +4,6 @@ A customer's key sees its own usage alone, whatever it asks for; an operator's k
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
@@ -190,8 +189,4 @@ def _table(wanted: UsageQuery, rows: Sequence[UsageRow]) -> str:
 def _cells(row: UsageRow, names: Sequence[str]) -> list[str]:
     known = {**row.group_by, SUBJECT: row.subject, CUSTOMER_ID: row.customer_id}
     groups = (known[name] or "" for name in names)
-    return [_moment(row.window_start), _moment(row.window_end), *groups, format(row.value, "f")]
-
-
-def _moment(moment: datetime) -> str:
-    return zulu(moment)
+    return [zulu(row.window_start), zulu(row.window_end), *groups, format(row.value, "f")]
